@@ -1,0 +1,1 @@
+//! Instances of one study → its report: the straight way through all stages.

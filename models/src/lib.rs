@@ -1,0 +1,12 @@
+//! A head volume → findings → an order.
+//!
+//! The only crate that names `ort`, and only in [`runtime`]. Deterministic: the same bytes, model
+//! hash and settings give the same findings, whatever the number of threads.
+
+pub mod analysis;
+pub mod card;
+pub mod findings;
+pub mod report;
+pub mod runtime;
+pub mod tasks;
+pub mod triage;

@@ -1,0 +1,1 @@
+//! ONNX Runtime, found and loaded at run time.

@@ -1,0 +1,1 @@
+//! A network's raw output → findings.

@@ -1,0 +1,1 @@
+//! Pixel data → Hounsfield units, one frame at a time, on all cores.

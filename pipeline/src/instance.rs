@@ -1,0 +1,144 @@
+//! One received object, as far as its header tells.
+
+use std::path::PathBuf;
+
+use crate::content::ContentHash;
+use crate::uid::Uid;
+
+/// A received object: identifiers, facts from its header, and where its bytes lie.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Instance {
+    /// SOP Instance UID (0008,0018).
+    pub sop_instance_uid: Uid,
+    /// SOP Class UID (0008,0016).
+    pub sop_class_uid: Uid,
+    /// Study Instance UID (0020,000D).
+    pub study_uid: Uid,
+    /// Series Instance UID (0020,000E).
+    pub series_uid: Uid,
+    /// Transfer syntax of the stored bytes.
+    pub transfer_syntax_uid: Uid,
+    /// What the bytes are.
+    pub content: ContentHash,
+    /// The Part 10 file.
+    pub path: PathBuf,
+    /// Who and what: for the worklist, never for a model.
+    pub study: StudyHeader,
+    /// What kind of series this object says it belongs to.
+    pub series: SeriesHeader,
+    /// Size and layout of the pixels; `None` for objects without an image.
+    pub pixels: Option<PixelHeader>,
+    /// One entry a frame, in the order of the pixel data. Empty for objects without an image.
+    pub frames: Vec<FrameHeader>,
+}
+
+/// Facts of the patient and study levels. All may be empty.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct StudyHeader {
+    /// Patient's Name (0010,0010), decoded by its character set.
+    pub patient_name: String,
+    /// Patient ID (0010,0020).
+    pub patient_id: String,
+    /// Patient's Birth Date (0010,0030), as received.
+    pub patient_birth_date: String,
+    /// Patient's Sex (0010,0040).
+    pub patient_sex: String,
+    /// Patient's Age (0010,1010), as received, such as `076Y`.
+    pub patient_age: String,
+    /// Accession Number (0008,0050).
+    pub accession_number: String,
+    /// Study Date (0008,0020), as received.
+    pub study_date: String,
+    /// Study Time (0008,0030), as received.
+    pub study_time: String,
+    /// Study Description (0008,1030).
+    pub study_description: String,
+    /// Institution Name (0008,0080).
+    pub institution_name: String,
+}
+
+/// Facts of the series and equipment levels, as one instance states them.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct SeriesHeader {
+    /// Modality (0008,0060).
+    pub modality: String,
+    /// Series Number (0020,0011).
+    pub series_number: Option<i64>,
+    /// Series Description (0008,103E).
+    pub series_description: String,
+    /// Protocol Name (0018,1030).
+    pub protocol_name: String,
+    /// Body Part Examined (0018,0015).
+    pub body_part: String,
+    /// Image Type (0008,0008), its values in order.
+    pub image_type: Vec<String>,
+    /// Convolution Kernel (0018,1210), its values joined by a backslash.
+    pub kernel: String,
+    /// Contrast/Bolus Agent (0018,0010) or the agent sequence's meaning.
+    pub contrast_agent: String,
+    /// Manufacturer (0008,0070).
+    pub manufacturer: String,
+    /// KVP (0018,0060), kilovolts.
+    pub tube_voltage_kv: Option<f64>,
+    /// Gantry/Detector Tilt (0018,1120), degrees: nominal, its sign differs by maker.
+    pub nominal_tilt_deg: Option<f64>,
+    /// Burned In Annotation (0028,0301) is YES.
+    pub burned_in_annotation: bool,
+}
+
+/// Layout of an instance's pixels.
+#[derive(Clone, Debug, PartialEq)]
+pub struct PixelHeader {
+    /// Rows (0028,0010).
+    pub rows: u32,
+    /// Columns (0028,0011).
+    pub columns: u32,
+    /// Number of Frames (0028,0008); 1 where absent.
+    pub frame_count: u32,
+    /// Samples per Pixel (0028,0002).
+    pub samples_per_pixel: u16,
+    /// Bits Allocated (0028,0100).
+    pub bits_allocated: u16,
+    /// Bits Stored (0028,0101).
+    pub bits_stored: u16,
+    /// Pixel Representation (0028,0103) is 1.
+    pub signed: bool,
+    /// Photometric Interpretation (0028,0004).
+    pub photometric: String,
+    /// Pixel Padding Value (0028,0120), read with the pixels' signedness.
+    pub padding_value: Option<i32>,
+    /// Pixel Padding Range Limit (0028,0121).
+    pub padding_limit: Option<i32>,
+    /// Where the pixel data's value begins in the file, if it is native (not encapsulated) and not
+    /// inside a deflated data set.
+    pub native_offset: Option<u64>,
+    /// Length of that value, bytes.
+    pub native_length: Option<u64>,
+    /// Lossy Image Compression (0028,2110) is 01.
+    pub lossy: bool,
+}
+
+/// Geometry and scale of one frame. What is missing or is not finite is `None`.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct FrameHeader {
+    /// Image Position (Patient) (0020,0032), mm: centre of the first voxel.
+    pub position_mm: Option<[f64; 3]>,
+    /// Image Orientation (Patient) (0020,0037): direction along a row, then down a column.
+    pub orientation: Option<[[f64; 3]; 2]>,
+    /// Pixel Spacing (0028,0030) turned into x (between columns), y (between rows), mm.
+    pub spacing_mm: Option<[f64; 2]>,
+    /// Slice Thickness (0018,0050), mm.
+    pub thickness_mm: Option<f64>,
+    /// Rescale Slope (0028,1053).
+    pub rescale_slope: Option<f64>,
+    /// Rescale Intercept (0028,1052).
+    pub rescale_intercept: Option<f64>,
+    /// Rescale Type (0028,1054), empty where absent.
+    pub rescale_type: String,
+    /// Instance Number (0020,0013).
+    pub instance_number: Option<i64>,
+    /// Acquisition Number (0020,0012).
+    pub acquisition_number: Option<i64>,
+    /// Image Type of the frame where it differs from the instance's (Enhanced CT).
+    pub image_type: Vec<String>,
+}

@@ -1,0 +1,19 @@
+//! DICOM bytes → a head volume that a model can read.
+//!
+//! Blocking and deterministic: no network, no clock, no environment. The modules stand in the
+//! order in which the data passes through them: [`intake`] → [`assembly`] → [`series`] →
+//! [`decode`] → [`volume`] → [`head`] → [`prepare`]; [`study`] leads it through.
+
+pub mod assembly;
+pub mod content;
+pub mod decode;
+pub mod head;
+pub mod instance;
+pub mod intake;
+pub mod limits;
+pub mod prepare;
+pub mod reason;
+pub mod series;
+pub mod study;
+pub mod uid;
+pub mod volume;

@@ -1,0 +1,1 @@
+//! What happens to studies, told to whoever listens.

@@ -1,0 +1,19 @@
+//! Tez's edge: DICOM and HTTP in, worklist and results out.
+//!
+//! The way of an object: [`scp`] or [`http`] → [`intake`] (bytes on disk, synced, acknowledged) →
+//! [`studies`] (header read, study assembled) → [`worker`] (analysed) → [`state`] → [`http`]
+//! (worklist, events).
+
+pub mod cli;
+pub mod clock;
+pub mod config;
+pub mod events;
+pub mod http;
+pub mod intake;
+pub mod objects;
+pub mod scp;
+pub mod service;
+pub mod state;
+pub mod studies;
+pub mod telemetry;
+pub mod worker;

@@ -1,0 +1,2 @@
+//! `tez`: stroke triage for head CT.
+fn main() {}

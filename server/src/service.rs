@@ -1,0 +1,1 @@
+//! Everything together: what `tez serve` starts and stops.

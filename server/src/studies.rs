@@ -1,0 +1,1 @@
+//! Stored objects → studies: header read, assembled, queued.

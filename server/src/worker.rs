@@ -1,0 +1,1 @@
+//! Queued studies → reports.
