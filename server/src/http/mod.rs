@@ -1,1 +1,6 @@
-//! The HTTP interface.
+//! HTTP in and out.
+
+pub mod body;
+pub mod media;
+pub mod multipart;
+pub mod problem;
