@@ -1,0 +1,371 @@
+//! What is read.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+
+use jiff::Timestamp;
+use pipeline::content::ContentHash;
+use pipeline::reason::Reason;
+use pipeline::uid::Uid;
+use sqlx::any::AnyRow;
+use sqlx::{AnyPool, Row};
+
+use super::rows::{
+    ObjectCounts, PatientFacts, Problem, ReportRound, ResultSummary, StudyDetails, StudyRow,
+    StudyState, StudyTimes, UnreadableObject, Worklist,
+};
+use super::{State, StateError};
+
+/// Most rows of one list that is not paged.
+const LIST_ROWS_MAX: i64 = 1_000;
+
+/// What re-opening a study after a restart needs to know of its objects.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KnownObject {
+    /// The Part 10 file.
+    pub path: PathBuf,
+    /// Its content is not the first that came with its UID.
+    pub conflict: bool,
+    /// Who sent it.
+    pub peer: String,
+}
+
+impl State {
+    /// One page of the worklist: by priority, then oldest first.
+    ///
+    /// # Errors
+    ///
+    /// [`StateError`].
+    pub async fn worklist(&self, limit: i64, offset: i64) -> Result<Worklist, StateError> {
+        let rows = sqlx::query(
+            "SELECT * FROM studies ORDER BY priority_rank, received_first_at, internal_id
+             LIMIT $1 OFFSET $2",
+        )
+        .bind(limit)
+        .bind(offset)
+        .fetch_all(&self.readers)
+        .await?;
+        Ok(Worklist {
+            studies: rows.iter().map(study_row).collect::<Result<_, _>>()?,
+            total: self.count("SELECT COUNT(*) FROM studies").await?,
+            unreadable_objects: self.unreadable_count().await?,
+        })
+    }
+
+    /// One study as the worklist shows it; `None` if it is unknown.
+    ///
+    /// # Errors
+    ///
+    /// [`StateError`].
+    pub async fn study_row(&self, uid: &Uid) -> Result<Option<StudyRow>, StateError> {
+        let row = sqlx::query("SELECT * FROM studies WHERE uid = $1")
+            .bind(uid.as_str())
+            .fetch_optional(&self.readers)
+            .await?;
+        row.as_ref().map(study_row).transpose()
+    }
+
+    /// Everything about one study; `None` if it is unknown.
+    ///
+    /// # Errors
+    ///
+    /// [`StateError`].
+    pub async fn study(&self, uid: &Uid) -> Result<Option<StudyDetails>, StateError> {
+        let Some(study) = self.study_row(uid).await? else {
+            return Ok(None);
+        };
+        Ok(Some(StudyDetails {
+            report: self.newest_report(uid).await?,
+            rounds: self.rounds(uid).await?,
+            problems: self.problems_of(uid).await?,
+            study,
+        }))
+    }
+
+    /// The result of one round of a study; `None` if there is none.
+    ///
+    /// # Errors
+    ///
+    /// [`StateError`].
+    pub async fn report(
+        &self,
+        uid: &Uid,
+        generation: i64,
+    ) -> Result<Option<serde_json::Value>, StateError> {
+        let row = sqlx::query("SELECT report FROM reports WHERE study_uid = $1 AND generation = $2")
+            .bind(uid.as_str())
+            .bind(generation)
+            .fetch_optional(&self.readers)
+            .await?;
+        row.map(|row| report_json(&row)).transpose()
+    }
+
+    /// The newest problems of any study or object, newest first.
+    ///
+    /// # Errors
+    ///
+    /// [`StateError`].
+    pub async fn problems(&self) -> Result<Vec<Problem>, StateError> {
+        let rows = sqlx::query("SELECT * FROM problems ORDER BY id DESC LIMIT $1")
+            .bind(LIST_ROWS_MAX)
+            .fetch_all(&self.readers)
+            .await?;
+        rows.iter().map(problem).collect()
+    }
+
+    /// The newest kept objects whose headers cannot be read, newest first.
+    ///
+    /// # Errors
+    ///
+    /// [`StateError`].
+    pub async fn unreadable_objects(&self) -> Result<Vec<UnreadableObject>, StateError> {
+        let rows = sqlx::query(
+            "SELECT * FROM objects WHERE study_uid IS NULL ORDER BY received_at DESC LIMIT $1",
+        )
+        .bind(LIST_ROWS_MAX)
+        .fetch_all(&self.readers)
+        .await?;
+        rows.iter().map(unreadable_object).collect()
+    }
+
+    /// How many studies stand in each state; every state is there.
+    ///
+    /// # Errors
+    ///
+    /// [`StateError`].
+    pub async fn studies_by_state(&self) -> Result<BTreeMap<StudyState, i64>, StateError> {
+        let rows = sqlx::query("SELECT state, COUNT(*) AS studies FROM studies GROUP BY state")
+            .fetch_all(&self.readers)
+            .await?;
+        let mut counts: BTreeMap<_, _> = StudyState::ALL.map(|state| (state, 0)).into();
+        for row in &rows {
+            counts.insert(state(row)?, row.try_get("studies")?);
+        }
+        Ok(counts)
+    }
+
+    /// Studies that have not come to an end, oldest first.
+    ///
+    /// # Errors
+    ///
+    /// [`StateError`].
+    pub async fn unfinished(&self) -> Result<Vec<StudyRow>, StateError> {
+        let rows = sqlx::query(
+            "SELECT * FROM studies WHERE state IN ('receiving', 'queued', 'analysing')
+             ORDER BY received_first_at, internal_id",
+        )
+        .fetch_all(&self.readers)
+        .await?;
+        rows.iter().map(study_row).collect()
+    }
+
+    /// The objects of a study, in the order in which they came.
+    ///
+    /// # Errors
+    ///
+    /// [`StateError`].
+    pub async fn objects_of(&self, uid: &Uid) -> Result<Vec<KnownObject>, StateError> {
+        let rows = sqlx::query(
+            "SELECT path, receipt, peer FROM objects WHERE study_uid = $1 ORDER BY received_at, path",
+        )
+        .bind(uid.as_str())
+        .fetch_all(&self.readers)
+        .await?;
+        rows.iter()
+            .map(|row| {
+                Ok(KnownObject {
+                    path: self.data_dir.join(text(row, "path")?),
+                    conflict: text(row, "receipt")? == "conflict",
+                    peer: text(row, "peer")?,
+                })
+            })
+            .collect()
+    }
+
+    /// Paths of all objects that have a row.
+    ///
+    /// # Errors
+    ///
+    /// [`StateError`].
+    pub async fn known_paths(&self) -> Result<BTreeSet<PathBuf>, StateError> {
+        let rows = sqlx::query("SELECT path FROM objects").fetch_all(&self.readers).await?;
+        rows.iter().map(|row| Ok(self.data_dir.join(text(row, "path")?))).collect()
+    }
+
+    /// The highest number that a study has; 0 without studies.
+    ///
+    /// # Errors
+    ///
+    /// [`StateError`].
+    pub async fn internal_id_max(&self) -> Result<i64, StateError> {
+        self.count("SELECT COALESCE(MAX(internal_id), 0) FROM studies").await
+    }
+
+    async fn unreadable_count(&self) -> Result<i64, StateError> {
+        self.count("SELECT COUNT(*) FROM objects WHERE study_uid IS NULL").await
+    }
+
+    async fn count(&self, query: &'static str) -> Result<i64, StateError> {
+        count(&self.readers, query).await
+    }
+
+    async fn newest_report(&self, uid: &Uid) -> Result<Option<serde_json::Value>, StateError> {
+        let row = sqlx::query(
+            "SELECT report FROM reports WHERE study_uid = $1 ORDER BY generation DESC LIMIT 1",
+        )
+        .bind(uid.as_str())
+        .fetch_optional(&self.readers)
+        .await?;
+        row.map(|row| report_json(&row)).transpose()
+    }
+
+    async fn rounds(&self, uid: &Uid) -> Result<Vec<ReportRound>, StateError> {
+        let rows = sqlx::query(
+            "SELECT generation, created_at, superseded_at FROM reports WHERE study_uid = $1
+             ORDER BY generation",
+        )
+        .bind(uid.as_str())
+        .fetch_all(&self.readers)
+        .await?;
+        rows.iter()
+            .map(|row| {
+                Ok(ReportRound {
+                    generation: row.try_get("generation")?,
+                    created_at: time(row, "created_at")?,
+                    superseded_at: time_if_any(row, "superseded_at")?,
+                })
+            })
+            .collect()
+    }
+
+    async fn problems_of(&self, uid: &Uid) -> Result<Vec<Problem>, StateError> {
+        let rows = sqlx::query("SELECT * FROM problems WHERE study_uid = $1 ORDER BY id LIMIT $2")
+            .bind(uid.as_str())
+            .bind(LIST_ROWS_MAX)
+            .fetch_all(&self.readers)
+            .await?;
+        rows.iter().map(problem).collect()
+    }
+}
+
+async fn count(pool: &AnyPool, query: &'static str) -> Result<i64, StateError> {
+    Ok(sqlx::query_scalar(query).fetch_one(pool).await?)
+}
+
+fn study_row(row: &AnyRow) -> Result<StudyRow, StateError> {
+    Ok(StudyRow {
+        study_uid: uid(row, "uid")?,
+        internal_id: row.try_get("internal_id")?,
+        state: state(row)?,
+        generation: row.try_get("generation")?,
+        result: summary(row)?,
+        patient: patient(row)?,
+        counts: ObjectCounts {
+            objects: row.try_get("object_count")?,
+            images: row.try_get("image_count")?,
+            conflicts: row.try_get("conflict_count")?,
+        },
+        times: StudyTimes {
+            received_first: time(row, "received_first_at")?,
+            received_last: time(row, "received_last_at")?,
+            complete: time_if_any(row, "complete_at")?,
+            queued: time_if_any(row, "queued_at")?,
+            analysis_started: time_if_any(row, "analysis_started_at")?,
+            analysed: time_if_any(row, "analysed_at")?,
+        },
+    })
+}
+
+fn patient(row: &AnyRow) -> Result<PatientFacts, StateError> {
+    Ok(PatientFacts {
+        name: text(row, "patient_name")?,
+        id: text(row, "patient_id")?,
+        birth_date: text(row, "patient_birth_date")?,
+        sex: text(row, "patient_sex")?,
+        age: text(row, "patient_age")?,
+        accession_number: text(row, "accession_number")?,
+        study_date: text(row, "study_date")?,
+        study_time: text(row, "study_time")?,
+        study_description: text(row, "study_description")?,
+        institution_name: text(row, "institution_name")?,
+    })
+}
+
+fn problem(row: &AnyRow) -> Result<Problem, StateError> {
+    Ok(Problem {
+        at: time(row, "at")?,
+        study_uid: uid_if_any(row, "study_uid")?,
+        sop_instance_uid: uid_if_any(row, "sop_instance_uid")?,
+        path: row.try_get::<Option<String>, _>("path")?.map(PathBuf::from),
+        peer: text(row, "peer")?,
+        reason: reason(row, "reason")?,
+    })
+}
+
+fn unreadable_object(row: &AnyRow) -> Result<UnreadableObject, StateError> {
+    let content = text(row, "content")?;
+    Ok(UnreadableObject {
+        sop_instance_uid: uid(row, "sop_instance_uid")?,
+        path: text(row, "path")?.into(),
+        content: ContentHash::from_hex(&content).ok_or_else(|| bad_row("content", &content))?,
+        bytes: u64::try_from(row.try_get::<i64, _>("bytes")?).unwrap_or(0),
+        received_at: time(row, "received_at")?,
+        peer: text(row, "peer")?,
+        reason: reason(row, "refusal")?,
+    })
+}
+
+fn summary(row: &AnyRow) -> Result<ResultSummary, StateError> {
+    let json = text(row, "summary")?;
+    serde_json::from_str(&json).map_err(|_| bad_row("summary", &json))
+}
+
+fn reason(row: &AnyRow, column: &'static str) -> Result<Reason, StateError> {
+    let json = text(row, column)?;
+    serde_json::from_str(&json).map_err(|_| bad_row(column, &json))
+}
+
+fn report_json(row: &AnyRow) -> Result<serde_json::Value, StateError> {
+    let json = text(row, "report")?;
+    serde_json::from_str(&json).map_err(|_| bad_row("report", &json))
+}
+
+fn state(row: &AnyRow) -> Result<StudyState, StateError> {
+    let word = text(row, "state")?;
+    StudyState::parse(&word).ok_or_else(|| bad_row("state", &word))
+}
+
+fn uid(row: &AnyRow, column: &'static str) -> Result<Uid, StateError> {
+    let word = text(row, column)?;
+    Uid::new(&word).map_err(|_| bad_row(column, &word))
+}
+
+fn uid_if_any(row: &AnyRow, column: &'static str) -> Result<Option<Uid>, StateError> {
+    let word: Option<String> = row.try_get(column)?;
+    word.map(|word| Uid::new(&word).map_err(|_| bad_row(column, &word))).transpose()
+}
+
+fn time(row: &AnyRow, column: &'static str) -> Result<Timestamp, StateError> {
+    timestamp(column, row.try_get(column)?)
+}
+
+fn time_if_any(row: &AnyRow, column: &'static str) -> Result<Option<Timestamp>, StateError> {
+    let millisecond: Option<i64> = row.try_get(column)?;
+    millisecond.map(|value| timestamp(column, value)).transpose()
+}
+
+fn timestamp(column: &'static str, millisecond: i64) -> Result<Timestamp, StateError> {
+    Timestamp::from_millisecond(millisecond)
+        .map_err(|_| bad_row(column, &millisecond.to_string()))
+}
+
+fn text(row: &AnyRow, column: &'static str) -> Result<String, StateError> {
+    Ok(row.try_get(column)?)
+}
+
+fn bad_row(column: &'static str, value: &str) -> StateError {
+    StateError::BadRow {
+        column,
+        value: value.chars().take(80).collect(),
+    }
+}

@@ -1,0 +1,361 @@
+//! What the port takes and gives.
+
+use std::path::PathBuf;
+
+use jiff::Timestamp;
+use models::findings::Finding;
+use models::report::StudyReport;
+use models::triage::Priority;
+use pipeline::content::ContentHash;
+use pipeline::instance::StudyHeader;
+use pipeline::reason::Reason;
+use pipeline::uid::Uid;
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use crate::intake::{Channel, Receipt};
+
+/// Where a study stands. The last three are terminal until a late object re-opens the study.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum StudyState {
+    /// Objects come in, or the quiet time runs.
+    Receiving,
+    /// Whole or quiet: waits for a worker.
+    Queued,
+    /// A worker has it.
+    Analysing,
+    /// There is a result for the whole head.
+    Analysed,
+    /// There is a result for a part of the head.
+    Partial,
+    /// There is none, and the reasons are told. Not a normal.
+    NotAnalysed,
+}
+
+impl StudyState {
+    /// Every state.
+    pub const ALL: [Self; 6] = [
+        Self::Receiving,
+        Self::Queued,
+        Self::Analysing,
+        Self::Analysed,
+        Self::Partial,
+        Self::NotAnalysed,
+    ];
+
+    /// The state in wire form.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Receiving => "receiving",
+            Self::Queued => "queued",
+            Self::Analysing => "analysing",
+            Self::Analysed => "analysed",
+            Self::Partial => "partial",
+            Self::NotAnalysed => "not_analysed",
+        }
+    }
+
+    /// Reads the wire form.
+    pub fn parse(text: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|state| state.as_str() == text)
+    }
+
+    /// Whether nothing is going on any more.
+    pub fn is_terminal(self) -> bool {
+        match self {
+            Self::Receiving | Self::Queued | Self::Analysing => false,
+            Self::Analysed | Self::Partial | Self::NotAnalysed => true,
+        }
+    }
+}
+
+/// One acknowledged object.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ObjectRow {
+    /// The Part 10 file.
+    pub path: PathBuf,
+    /// What its data set is.
+    pub content: ContentHash,
+    /// SOP instance, by the sender.
+    pub sop_instance_uid: Uid,
+    /// SOP class, by the sender.
+    pub sop_class_uid: Uid,
+    /// Encoding of the stored bytes.
+    pub transfer_syntax_uid: Uid,
+    /// Its study; `None` if its header cannot be read.
+    pub study_uid: Option<Uid>,
+    /// Its series; `None` if its header cannot be read.
+    pub series_uid: Option<Uid>,
+    /// Length of the file, bytes.
+    pub bytes: u64,
+    /// When Tez learned of it.
+    pub received_at: Timestamp,
+    /// Its road; `None` if it was found on disk after a crash.
+    pub channel: Option<Channel>,
+    /// Who sent it; empty if it was found on disk after a crash.
+    pub peer: String,
+    /// New or in conflict (a duplicate has no row of its own).
+    pub receipt: Receipt,
+    /// Why its header cannot be read.
+    pub refusal: Option<Reason>,
+}
+
+/// A study as the worklist shows it.
+#[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
+pub struct StudyRow {
+    /// Study Instance UID.
+    #[schema(value_type = String)]
+    pub study_uid: Uid,
+    /// Number of the study in logs.
+    pub internal_id: i64,
+    /// Where it stands.
+    pub state: StudyState,
+    /// The round of analysis it is in: 1, and one more each time it is re-opened.
+    pub generation: i64,
+    /// What its newest result says; an older one stands until the new one is there.
+    #[serde(flatten)]
+    pub result: ResultSummary,
+    /// Who and what.
+    pub patient: PatientFacts,
+    /// How many.
+    pub counts: ObjectCounts,
+    /// When.
+    pub times: StudyTimes,
+}
+
+/// The part of a result that the worklist shows.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct ResultSummary {
+    /// Place in the list; `unknown` as long as there is no result.
+    #[schema(value_type = String)]
+    pub priority: Priority,
+    /// Why it stands there; never empty.
+    pub priority_because: Vec<String>,
+    /// What is missing or went wrong.
+    #[schema(value_type = Vec<Object>)]
+    pub reasons: Vec<Reason>,
+    /// Every finding of the result, present or not; empty without one.
+    #[schema(value_type = Vec<Object>)]
+    pub findings: Vec<Finding>,
+    /// The round of analysis that this result is of; `null` without one. Less than the study's
+    /// generation while a re-opened study is analysed again.
+    pub result_generation: Option<i64>,
+}
+
+impl ResultSummary {
+    /// Before there is any result.
+    pub fn none_yet() -> Self {
+        Self {
+            priority: Priority::Unknown,
+            priority_because: vec!["Not analysed yet.".to_owned()],
+            reasons: Vec::new(),
+            findings: Vec::new(),
+            result_generation: None,
+        }
+    }
+
+    /// What `report`, of round `generation`, says.
+    pub fn of(report: &StudyReport, generation: i64) -> Self {
+        Self {
+            priority: report.priority,
+            priority_because: report.priority_because.clone(),
+            reasons: report.reasons.clone(),
+            findings: report.findings.clone(),
+            result_generation: Some(generation),
+        }
+    }
+}
+
+/// Who and what, for people. Never for a model, a log line or a metric.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, ToSchema)]
+pub struct PatientFacts {
+    /// Patient's Name.
+    pub name: String,
+    /// Patient ID.
+    pub id: String,
+    /// Patient's Birth Date, as received.
+    pub birth_date: String,
+    /// Patient's Sex.
+    pub sex: String,
+    /// Patient's Age, as received, such as `076Y`.
+    pub age: String,
+    /// Accession Number.
+    pub accession_number: String,
+    /// Study Date, as received.
+    pub study_date: String,
+    /// Study Time, as received.
+    pub study_time: String,
+    /// Study Description.
+    pub study_description: String,
+    /// Institution Name.
+    pub institution_name: String,
+}
+
+impl From<&StudyHeader> for PatientFacts {
+    fn from(header: &StudyHeader) -> Self {
+        Self {
+            name: header.patient_name.clone(),
+            id: header.patient_id.clone(),
+            birth_date: header.patient_birth_date.clone(),
+            sex: header.patient_sex.clone(),
+            age: header.patient_age.clone(),
+            accession_number: header.accession_number.clone(),
+            study_date: header.study_date.clone(),
+            study_time: header.study_time.clone(),
+            study_description: header.study_description.clone(),
+            institution_name: header.institution_name.clone(),
+        }
+    }
+}
+
+/// How many objects a study has.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, ToSchema)]
+pub struct ObjectCounts {
+    /// Objects of any kind, those in conflict too.
+    pub objects: i64,
+    /// Those with an image.
+    pub images: i64,
+    /// Those whose UID another object with other content had first; not analysed.
+    pub conflicts: i64,
+}
+
+/// When a study went through its states, in its present round.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ToSchema)]
+pub struct StudyTimes {
+    /// First object of the study.
+    #[schema(value_type = String, format = DateTime)]
+    pub received_first: Timestamp,
+    /// Newest object of the study.
+    #[schema(value_type = String, format = DateTime)]
+    pub received_last: Timestamp,
+    /// Found whole, or quiet for long enough.
+    #[schema(value_type = Option<String>, format = DateTime)]
+    pub complete: Option<Timestamp>,
+    /// Put into the queue.
+    #[schema(value_type = Option<String>, format = DateTime)]
+    pub queued: Option<Timestamp>,
+    /// Taken by a worker.
+    #[schema(value_type = Option<String>, format = DateTime)]
+    pub analysis_started: Option<Timestamp>,
+    /// Result there, or the reasons for having none.
+    #[schema(value_type = Option<String>, format = DateTime)]
+    pub analysed: Option<Timestamp>,
+}
+
+impl StudyTimes {
+    /// The times of a study whose first object came at `at`.
+    pub fn first_received(at: Timestamp) -> Self {
+        Self {
+            received_first: at,
+            received_last: at,
+            complete: None,
+            queued: None,
+            analysis_started: None,
+            analysed: None,
+        }
+    }
+}
+
+/// Something that people should know, with its reason.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
+pub struct Problem {
+    /// When.
+    #[schema(value_type = String, format = DateTime)]
+    pub at: Timestamp,
+    /// The study, if known.
+    #[schema(value_type = Option<String>)]
+    pub study_uid: Option<Uid>,
+    /// The object, if it is about one.
+    #[schema(value_type = Option<String>)]
+    pub sop_instance_uid: Option<Uid>,
+    /// Where the object's bytes are kept, inside the data folder.
+    #[schema(value_type = Option<String>)]
+    pub path: Option<PathBuf>,
+    /// Who sent it.
+    pub peer: String,
+    /// What is wrong.
+    #[schema(value_type = Object)]
+    pub reason: Reason,
+}
+
+/// A kept object whose header cannot be read: it belongs to no study, but is not lost.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
+pub struct UnreadableObject {
+    /// What its sender called it.
+    #[schema(value_type = String)]
+    pub sop_instance_uid: Uid,
+    /// Where its bytes are kept, inside the data folder.
+    #[schema(value_type = String)]
+    pub path: PathBuf,
+    /// SHA-256 of its data set.
+    #[schema(value_type = String)]
+    pub content: ContentHash,
+    /// Length of the file, bytes.
+    pub bytes: u64,
+    /// When it came.
+    #[schema(value_type = String, format = DateTime)]
+    pub received_at: Timestamp,
+    /// Who sent it.
+    pub peer: String,
+    /// Why its header cannot be read.
+    #[schema(value_type = Object)]
+    pub reason: Reason,
+}
+
+/// A page of the worklist.
+#[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
+pub struct Worklist {
+    /// Studies of this page, in order.
+    pub studies: Vec<StudyRow>,
+    /// Studies in the whole list.
+    pub total: i64,
+    /// Kept objects that belong to no study because their headers cannot be read.
+    pub unreadable_objects: i64,
+}
+
+/// A round of analysis that is over.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
+pub struct ReportRound {
+    /// Which round.
+    pub generation: i64,
+    /// When its result was there.
+    #[schema(value_type = String, format = DateTime)]
+    pub created_at: Timestamp,
+    /// When a newer result took its place.
+    #[schema(value_type = Option<String>, format = DateTime)]
+    pub superseded_at: Option<Timestamp>,
+}
+
+/// Everything about one study.
+#[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
+pub struct StudyDetails {
+    /// As in the worklist.
+    #[serde(flatten)]
+    pub study: StudyRow,
+    /// The newest result, as `tez triage --json` prints it; `null` without one.
+    #[schema(value_type = Option<Object>)]
+    pub report: Option<serde_json::Value>,
+    /// All rounds of analysis, oldest first.
+    pub rounds: Vec<ReportRound>,
+    /// What people should know about its objects, oldest first.
+    pub problems: Vec<Problem>,
+}
+
+/// What one transaction writes: all of it or nothing.
+#[derive(Clone, Debug, Default)]
+pub struct Changes {
+    /// New objects; those with a known path are left as they are.
+    pub objects: Vec<ObjectRow>,
+    /// Studies, new or changed.
+    pub studies: Vec<StudyRow>,
+    /// Problems to add.
+    pub problems: Vec<Problem>,
+}
+
+impl Changes {
+    /// Nothing to write.
+    pub fn is_empty(&self) -> bool {
+        self.objects.is_empty() && self.studies.is_empty() && self.problems.is_empty()
+    }
+}

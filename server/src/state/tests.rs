@@ -1,0 +1,1 @@
+//! The port on a real database in a scratch folder.
