@@ -77,7 +77,8 @@ impl Orthanc {
         let text = serde_json::json!({
             "Name": "PACS", "StorageDirectory": store, "IndexDirectory": store,
             "HttpPort": http_port, "DicomPort": dicom_port, "DicomAet": "ORTHANC",
-            "RemoteAccessAllowed": false, "AuthenticationEnabled": false, "Plugins": [],
+            "RemoteAccessAllowed": false, "AuthenticationEnabled": false,
+            "Plugins": ["/usr/share/orthanc/plugins/libOrthancDicomWeb.so"],
             "DicomModalities": { "TEZ": ["TEZ", "127.0.0.1", tez_port] },
         });
         std::fs::write(&settings, serde_json::to_vec(&text)?)?;
@@ -101,6 +102,11 @@ impl Orthanc {
             crate::service::pause(std::time::Duration::from_millis(100));
         }
         bail!("Orthanc did not answer at {}", self.http)
+    }
+
+    /// Where it takes STOW-RS.
+    pub fn stow_url(&self) -> String {
+        format!("{}/dicom-web/studies", self.http)
     }
 
     /// Puts the folder's files into Orthanc, then lets it send them to Tez by C-STORE.

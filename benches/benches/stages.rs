@@ -1,0 +1,2 @@
+//! Stages, measured one by one.
+fn main() {}

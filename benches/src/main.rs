@@ -1,0 +1,182 @@
+//! Measures a released `tez` from outside, on loopback.
+//!
+//! Every figure is printed with what it was measured on; `benches/README.md` keeps a table of them.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use clap::Parser;
+use serde_json::Value;
+use tests::peers::{self, Orthanc};
+use tests::sender::{Outgoing, SUCCESS, Sender};
+use tests::service::{Tez, pause, workspace_root};
+
+/// Last slice to finding, memory and STOW-RS rate of a built `tez`.
+#[derive(Debug, Parser)]
+struct Arguments {
+    /// The program to measure.
+    #[arg(long, default_value = "target/release/tez")]
+    binary: PathBuf,
+    /// How often each figure is taken; the median is printed.
+    #[arg(long, default_value_t = 5)]
+    runs: usize,
+    /// Leave Orthanc's STOW-RS out.
+    #[arg(long)]
+    without_orthanc: bool,
+}
+
+fn main() -> Result<()> {
+    let arguments = Arguments::parse();
+    let binary = workspace_root().join(&arguments.binary);
+    ensure!(binary.is_file(), "{} is missing: run `cargo build --release`", binary.display());
+    let scratch = tempfile::tempdir()?;
+    for name in ["thick32", "thin300"] {
+        let folder = scratch.path().join(name);
+        fixtures::make(name, &folder).with_context(|| format!("making {name}"))?;
+        last_slice_to_finding(&binary, name, &folder, arguments.runs)?;
+    }
+    let thin = scratch.path().join("thin300");
+    stow_rates(&binary, &thin, &arguments)
+}
+
+/// One study's times and the server's memory.
+struct Run {
+    association_s: f64,
+    to_finding_ms: f64,
+    inference_ms: f64,
+    memory_mib: [f64; 2],
+}
+
+fn last_slice_to_finding(binary: &Path, name: &str, folder: &Path, runs: usize) -> Result<()> {
+    let objects = Outgoing::read_folder(folder)?;
+    let runs: Vec<Run> = (0..runs).map(|_| one_run(binary, &objects)).collect::<Result<_>>()?;
+    let median = |pick: fn(&Run) -> f64| median(runs.iter().map(pick).collect());
+    say(&format!(
+        "{name}: {} slices; sent in {:.2} s; last slice to finding {:.0} ms, {:.0} ms of it inference, {:.0} ms the rest; \
+         server {:.0} MiB at rest, {:.0} MiB at most",
+        objects.len(),
+        median(|run| run.association_s),
+        median(|run| run.to_finding_ms),
+        median(|run| run.inference_ms),
+        median(|run| run.to_finding_ms - run.inference_ms),
+        median(|run| run.memory_mib[0]),
+        median(|run| run.memory_mib[1]),
+    ));
+    Ok(())
+}
+
+fn one_run(binary: &Path, objects: &[Outgoing]) -> Result<Run> {
+    let scratch = tempfile::tempdir()?;
+    let tez = Tez::start(binary, scratch.path(), "")?;
+    let at_rest = memory_mib(tez.pid(), "VmRSS")?;
+    let begin = Instant::now();
+    let mut sender = Sender::connect(&tez.dicom, "BENCH", objects)?;
+    for object in objects {
+        ensure!(sender.store(object)? == SUCCESS, "an object was refused");
+    }
+    let last_slice = Instant::now();
+    sender.release()?;
+    let row = first_finished_row(&tez)?;
+    let to_finding_ms = last_slice.elapsed().as_secs_f64() * 1e3;
+    let uid = row["study_uid"].as_str().context("a study UID")?;
+    let report = tez.report(uid, 1)?;
+    Ok(Run {
+        association_s: (last_slice - begin).as_secs_f64(),
+        to_finding_ms,
+        inference_ms: report["report"]["timing_ms"]["inference"].as_f64().context("an inference time")?,
+        memory_mib: [at_rest, memory_mib(tez.pid(), "VmHWM")?],
+    })
+}
+
+/// Asks for the worklist until its first study is finished.
+fn first_finished_row(tez: &Tez) -> Result<Value> {
+    let end = Instant::now() + Duration::from_secs(60);
+    loop {
+        let worklist = tez.get("/api/v1/worklist")?;
+        if let Some(row) = worklist["studies"].get(0)
+            && tests::service::is_terminal(row)
+        {
+            ensure!(row["state"] == "analysed", "the study ended as {row}");
+            return Ok(row.clone());
+        }
+        ensure!(Instant::now() < end, "no study was finished: {worklist}\n{}", tez.log());
+        pause(Duration::from_millis(2));
+    }
+}
+
+/// A line of `/proc/PID/status`, turned into MiB.
+fn memory_mib(pid: u32, field: &str) -> Result<f64> {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
+    let line = status.lines().find(|line| line.starts_with(field)).context("a memory figure")?;
+    let kib: f64 = line.split_whitespace().nth(1).context("a number")?.parse()?;
+    Ok(kib / 1024.0)
+}
+
+/// One POST of the whole study, to Tez and to Orthanc in turn.
+fn stow_rates(binary: &Path, folder: &Path, arguments: &Arguments) -> Result<()> {
+    let scratch = tempfile::tempdir()?;
+    let body = scratch.path().join("stow.bin");
+    let slices = write_stow_body(folder, &body)?;
+    let mut rates: [Vec<f64>; 2] = [Vec::new(), Vec::new()];
+    for run in 0..arguments.runs {
+        let dir = scratch.path().join(format!("run-{run}"));
+        std::fs::create_dir_all(dir.join("orthanc"))?;
+        let tez = Tez::start(binary, &dir, "")?;
+        rates[0].push(slices / stow_seconds(&format!("{}/dicom-web/studies", tez.http), &body)?);
+        if !arguments.without_orthanc {
+            let orthanc = Orthanc::start(&dir, tez.dicom_port())?;
+            rates[1].push(slices / stow_seconds(&orthanc.stow_url(), &body)?);
+        }
+        std::fs::remove_dir_all(&dir)?;
+    }
+    let ours = median(rates[0].clone());
+    if arguments.without_orthanc {
+        say(&format!("STOW-RS, one POST of {slices} slices: {ours:.0} slices/s"));
+    } else {
+        let theirs = median(rates[1].clone());
+        say(&format!(
+            "STOW-RS, one POST of {slices} slices: Tez {ours:.0} slices/s, Orthanc {theirs:.0} slices/s, ratio {:.1}",
+            ours / theirs
+        ));
+    }
+    Ok(())
+}
+
+fn write_stow_body(folder: &Path, body: &Path) -> Result<f64> {
+    let mut bytes = Vec::new();
+    let mut slices = 0.0;
+    for entry in std::fs::read_dir(folder)? {
+        bytes.extend_from_slice(b"--BOUNDARY\r\nContent-Type: application/dicom\r\n\r\n");
+        bytes.extend(std::fs::read(entry?.path())?);
+        bytes.extend_from_slice(b"\r\n");
+        slices += 1.0;
+    }
+    bytes.extend_from_slice(b"--BOUNDARY--\r\n");
+    std::fs::write(body, bytes)?;
+    Ok(slices)
+}
+
+fn stow_seconds(url: &str, body: &Path) -> Result<f64> {
+    let begin = Instant::now();
+    peers::run(
+        Command::new("curl")
+            .args(["--silent", "--show-error", "--fail-with-body", "-H", "Expect:", "-o", "/dev/null", "-H"])
+            .arg("Content-Type: multipart/related; type=\"application/dicom\"; boundary=BOUNDARY")
+            .args(["-H", "Accept: application/dicom+json", "--data-binary"])
+            .arg(format!("@{}", body.display()))
+            .arg(url),
+    )?;
+    Ok(begin.elapsed().as_secs_f64())
+}
+
+fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
+}
+
+#[expect(clippy::print_stdout, reason = "a program whose output is its figures")]
+fn say(line: &str) {
+    println!("{line}");
+}
