@@ -12,6 +12,7 @@ pub mod http;
 pub mod intake;
 pub mod objects;
 pub mod scp;
+pub mod scu;
 pub mod service;
 pub mod state;
 pub mod studies;
