@@ -18,8 +18,10 @@ pub struct Instance {
     pub series_uid: Uid,
     /// Transfer syntax of the stored bytes.
     pub transfer_syntax_uid: Uid,
-    /// What the bytes are.
-    pub content: ContentHash,
+    /// What the bytes are, where that is known: the server hashes while it receives, a header
+    /// scan does not read the pixels. `study` hashes the file itself where two objects claim
+    /// the same SOP Instance UID.
+    pub content: Option<ContentHash>,
     /// The Part 10 file.
     pub path: PathBuf,
     /// Who and what: for the worklist, never for a model.
