@@ -29,6 +29,65 @@ pub enum FindingKind {
     MassEffect,
 }
 
+impl FindingKind {
+    /// Every kind, in the order in which results list them.
+    pub const ALL: [Self; 9] = [
+        Self::IntracranialHemorrhage,
+        Self::IntraparenchymalHemorrhage,
+        Self::IntraventricularHemorrhage,
+        Self::SubarachnoidHemorrhage,
+        Self::SubduralHemorrhage,
+        Self::EpiduralHemorrhage,
+        Self::IschemicChange,
+        Self::MidlineShift,
+        Self::MassEffect,
+    ];
+
+    /// The word used in results and as a column of `tez eval`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::IntracranialHemorrhage => "intracranial_hemorrhage",
+            Self::IntraparenchymalHemorrhage => "intraparenchymal_hemorrhage",
+            Self::IntraventricularHemorrhage => "intraventricular_hemorrhage",
+            Self::SubarachnoidHemorrhage => "subarachnoid_hemorrhage",
+            Self::SubduralHemorrhage => "subdural_hemorrhage",
+            Self::EpiduralHemorrhage => "epidural_hemorrhage",
+            Self::IschemicChange => "ischemic_change",
+            Self::MidlineShift => "midline_shift",
+            Self::MassEffect => "mass_effect",
+        }
+    }
+
+    /// The words for people.
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::IntracranialHemorrhage => "intracranial hemorrhage",
+            Self::IntraparenchymalHemorrhage => "intraparenchymal hemorrhage",
+            Self::IntraventricularHemorrhage => "intraventricular hemorrhage",
+            Self::SubarachnoidHemorrhage => "subarachnoid hemorrhage",
+            Self::SubduralHemorrhage => "subdural hemorrhage",
+            Self::EpiduralHemorrhage => "epidural hemorrhage",
+            Self::IschemicChange => "ischemic change",
+            Self::MidlineShift => "midline shift",
+            Self::MassEffect => "mass effect",
+        }
+    }
+
+    /// Whether it has a volume: tissue or blood, and not a displacement.
+    pub fn has_volume(self) -> bool {
+        match self {
+            Self::IntracranialHemorrhage
+            | Self::IntraparenchymalHemorrhage
+            | Self::IntraventricularHemorrhage
+            | Self::SubarachnoidHemorrhage
+            | Self::SubduralHemorrhage
+            | Self::EpiduralHemorrhage
+            | Self::IschemicChange => true,
+            Self::MidlineShift | Self::MassEffect => false,
+        }
+    }
+}
+
 /// On which side of the patient.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -111,4 +170,43 @@ pub enum Outcome {
         /// Why; never empty.
         reasons: Vec<Reason>,
     },
+}
+
+impl Outcome {
+    /// The answers, if any question was asked.
+    pub fn findings(&self) -> &[Finding] {
+        match self {
+            Self::Analysed(findings) | Self::Partial { findings, .. } => findings,
+            Self::NotAnalysed { .. } => &[],
+        }
+    }
+
+    /// What is missing or went wrong.
+    pub fn reasons(&self) -> &[Reason] {
+        match self {
+            Self::Analysed(_) => &[],
+            Self::Partial { reasons, .. } | Self::NotAnalysed { reasons } => reasons,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_word_of_each_kind_is_the_one_on_the_wire() {
+        for kind in FindingKind::ALL {
+            let wire = serde_json::to_value(kind).unwrap();
+            assert_eq!(wire, kind.as_str());
+        }
+    }
+
+    #[test]
+    fn nan_and_what_lies_outside_0_to_1_is_no_probability() {
+        for value in [f64::NAN, f64::INFINITY, -0.001, 1.001] {
+            assert!(Probability::new(value).is_none(), "{value}");
+        }
+        assert!(serde_json::from_str::<Probability>("1.5").is_err());
+    }
 }

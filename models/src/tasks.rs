@@ -1,1 +1,425 @@
-//! A network's raw output → findings.
+//! A network's raw output → findings, and the map of what they were read from.
+//!
+//! Two spaces meet here: *slab* space counts columns, rows and slabs of the network's tensor,
+//! *patient* space is DICOM's (x to the patient's left). The tensor is centred on the head
+//! ([`pipeline::prepare`]), so its middle stands for the head's midline.
+
+use std::cmp::Reverse;
+
+use ndarray::{Array3, Array4, ArrayView1, ArrayView3, Axis};
+use pipeline::uid::Uid;
+use pipeline::volume::{Grid, Volume, VoxelPoint};
+
+use crate::card::{CardFinding, ModelCard};
+use crate::findings::{Finding, FindingKind, Probability, Side};
+use crate::runtime::RawOutput;
+
+/// Marks this near to the midline belong to neither side, mm. Covers the falx, the third
+/// ventricle and a few degrees of head rotation.
+const MIDLINE_BAND_MM: f64 = 5.0;
+/// With less than this part of its volume outside the midline band a finding is on the midline.
+const LATERAL_PART_MIN: f64 = 0.2;
+/// From this part of the lateral volume on the lesser side, a finding is on both.
+const BILATERAL_PART_MIN: f64 = 0.1;
+/// Most key slices of one finding.
+const KEY_SLICES_MAX: usize = 3;
+/// Probabilities are rounded to this many steps before they are compared with a threshold, so that
+/// what is shown and what was decided agree.
+const PROBABILITY_STEPS: f64 = 1e6;
+
+/// Where the findings were read from: for overlays and segmentation objects.
+#[derive(Clone, Debug, PartialEq)]
+pub struct FindingMap {
+    /// Where the slabs' voxels lie in the patient; `size` is columns, rows, slabs.
+    pub grid: Grid,
+    /// The kinds of the first axis of `marked`.
+    pub kinds: Vec<FindingKind>,
+    /// Axes: kind, slab (feet to head), row, column. Specks are dropped, and a kind that is not
+    /// present has no mark; so volumes and key slices can be counted again from here.
+    pub marked: Array4<bool>,
+}
+
+/// Reads findings out of `raw`, which a network of `card` gave for the tensor on `slab_grid` that
+/// was made of `volume`. One finding for each kind of the card, in its order.
+pub fn read_findings(
+    card: &ModelCard,
+    raw: &RawOutput,
+    slab_grid: &Grid,
+    volume: &Volume,
+) -> (Vec<Finding>, FindingMap) {
+    let (slabs, kinds, rows, columns) = raw.voxel_prob.dim();
+    let mut marked = Array4::from_elem((kinds, slabs, rows, columns), false);
+    let mut findings = Vec::with_capacity(kinds);
+    for (channel, task) in card.findings.iter().enumerate() {
+        let slice_prob = raw.slice_prob.index_axis(Axis(1), channel);
+        let probability = study_probability(card.pooled_slabs, task, slice_prob);
+        let present = probability.value() >= task.threshold;
+        if present {
+            let voxel_prob = raw.voxel_prob.index_axis(Axis(1), channel);
+            let marks = marks_of(task, voxel_prob, slab_grid.voxel_volume_ml());
+            findings.push(present_finding(task, probability, slice_prob, &marks, (slab_grid, volume)));
+            marked.index_axis_mut(Axis(0), channel).assign(&marks);
+        } else {
+            findings.push(absent_finding(task.kind, probability));
+        }
+    }
+    let map = FindingMap {
+        grid: *slab_grid,
+        kinds: card.findings.iter().map(|task| task.kind).collect(),
+        marked,
+    };
+    (findings, map)
+}
+
+fn absent_finding(kind: FindingKind, probability: Probability) -> Finding {
+    Finding {
+        kind,
+        present: false,
+        probability,
+        volume_ml: None,
+        shift_mm: None,
+        side: None,
+        key_slices: Vec::new(),
+    }
+}
+
+fn present_finding(
+    task: &CardFinding,
+    probability: Probability,
+    slice_prob: ArrayView1<'_, f32>,
+    marks: &Array3<bool>,
+    (slab_grid, volume): (&Grid, &Volume),
+) -> Finding {
+    let areas = marked_voxels_by_slab(marks);
+    let voxels: usize = areas.iter().sum();
+    let has_volume = task.kind.has_volume() && voxels > 0;
+    let volume_ml = rounded(voxels as f64 * slab_grid.voxel_volume_ml(), 100.0);
+    let slabs = slabs_best_first(&areas, slice_prob);
+    Finding {
+        kind: task.kind,
+        present: true,
+        probability,
+        volume_ml: has_volume.then_some(volume_ml),
+        shift_mm: None,
+        side: side_of(marks, slab_grid),
+        key_slices: key_slices(&slabs, slab_grid, volume),
+    }
+}
+
+/// Pools the slabs' probabilities as the card says, calibrates the result if it can.
+fn study_probability(
+    pooled_slabs: usize,
+    task: &CardFinding,
+    slice_prob: ArrayView1<'_, f32>,
+) -> Probability {
+    let mut highest_first: Vec<f64> = slice_prob.iter().copied().map(f64::from).collect();
+    highest_first.sort_by(|a, b| b.total_cmp(a));
+    highest_first.truncate(pooled_slabs);
+    let mean = highest_first.iter().sum::<f64>() / highest_first.len() as f64;
+    let pooled = Probability::new(mean).expect("the runtime gives at least one slab, all in 0-1");
+    let calibrated = task
+        .calibration
+        .map_or(pooled, |calibration| calibration.apply(pooled));
+    Probability::new(rounded(calibrated.value(), PROBABILITY_STEPS)).unwrap_or(calibrated)
+}
+
+fn rounded(value: f64, steps: f64) -> f64 {
+    (value * steps).round() / steps
+}
+
+/// Voxels at the card's threshold, without connected pieces below its minimum volume.
+fn marks_of(task: &CardFinding, voxel_prob: ArrayView3<'_, f32>, voxel_ml: f64) -> Array3<bool> {
+    let mut marks = voxel_prob.map(|probability| f64::from(*probability) >= task.voxel_threshold);
+    for piece in connected_pieces(&marks) {
+        if (piece.len() as f64) * voxel_ml < task.minimum_volume_ml {
+            for voxel in piece {
+                marks[voxel] = false;
+            }
+        }
+    }
+    marks
+}
+
+/// The pieces of `marks` that hang together by faces, edges or corners, each as its voxels.
+fn connected_pieces(marks: &Array3<bool>) -> Vec<Vec<[usize; 3]>> {
+    let mut unvisited = marks.clone();
+    let mut pieces = Vec::new();
+    for (start, marked) in marks.indexed_iter() {
+        let start = <[usize; 3]>::from(start);
+        if *marked && unvisited[start] {
+            pieces.push(piece_from(start, &mut unvisited));
+        }
+    }
+    pieces
+}
+
+/// Floods from `start`, clearing what it visits.
+fn piece_from(start: [usize; 3], unvisited: &mut Array3<bool>) -> Vec<[usize; 3]> {
+    unvisited[start] = false;
+    let mut piece = vec![start];
+    let mut next = 0;
+    while let Some(voxel) = piece.get(next).copied() {
+        next += 1;
+        for neighbour in neighbours(voxel, unvisited.dim().into()) {
+            if unvisited[neighbour] {
+                unvisited[neighbour] = false;
+                piece.push(neighbour);
+            }
+        }
+    }
+    piece
+}
+
+/// The voxel and the up to 26 around it that lie inside `size`.
+fn neighbours(voxel: [usize; 3], size: [usize; 3]) -> impl Iterator<Item = [usize; 3]> {
+    let [slabs, rows, columns] = std::array::from_fn(|axis| {
+        voxel[axis].saturating_sub(1)..(voxel[axis] + 2).min(size[axis])
+    });
+    slabs.flat_map(move |slab| {
+        let columns = columns.clone();
+        rows.clone().flat_map(move |row| {
+            let columns = columns.clone();
+            columns.map(move |column| [slab, row, column])
+        })
+    })
+}
+
+fn marked_voxels_by_slab(marks: &Array3<bool>) -> Vec<usize> {
+    marks
+        .outer_iter()
+        .map(|slab| slab.iter().filter(|marked| **marked).count())
+        .collect()
+}
+
+/// Slabs by marked area; where nothing is marked, by probability. Equals keep feet to head.
+fn slabs_best_first(areas: &[usize], slice_prob: ArrayView1<'_, f32>) -> Vec<usize> {
+    let mut slabs: Vec<usize> = (0..areas.len()).collect();
+    if areas.iter().all(|area| *area == 0) {
+        slabs.sort_by(|a, b| slice_prob[*b].total_cmp(&slice_prob[*a]));
+    } else {
+        slabs.retain(|slab| areas[*slab] > 0);
+        slabs.sort_by_key(|slab| Reverse(areas[*slab]));
+    }
+    slabs
+}
+
+/// The received slices nearest to the middle of the best slabs, best first, each once.
+fn key_slices(slabs_best_first: &[usize], slab_grid: &Grid, volume: &Volume) -> Vec<Uid> {
+    let mut slices: Vec<Uid> = Vec::with_capacity(KEY_SLICES_MAX);
+    for slab in slabs_best_first {
+        let centre = slab_grid.patient_from_voxel(slab_centre(slab_grid, *slab));
+        let position = volume.grid.voxel_from_patient(centre).0[2];
+        let nearest = volume.sources.iter().min_by(|a, b| {
+            let distance = |slice_position: f64| (slice_position - position).abs();
+            distance(a.slice_position).total_cmp(&distance(b.slice_position))
+        });
+        if let Some(source) = nearest
+            && !slices.contains(&source.sop_instance_uid)
+        {
+            slices.push(source.sop_instance_uid.clone());
+        }
+        if slices.len() == KEY_SLICES_MAX {
+            break;
+        }
+    }
+    slices
+}
+
+fn slab_centre(slab_grid: &Grid, slab: usize) -> VoxelPoint {
+    let [columns, rows, _] = slab_grid.size;
+    let middle = |count: usize| (count as f64 - 1.0) / 2.0;
+    VoxelPoint([middle(columns), middle(rows), slab as f64])
+}
+
+/// On which side `marks` lie, by the patient's x (DICOM: to the left) against the slab's middle.
+///
+/// Marks within [`MIDLINE_BAND_MM`] of it have no side. If less than [`LATERAL_PART_MIN`] of all
+/// lies outside the band, the finding is on the midline; if at least [`BILATERAL_PART_MIN`] of
+/// what does lies on the lesser side, on both sides; else on the greater.
+fn side_of(marks: &Array3<bool>, slab_grid: &Grid) -> Option<Side> {
+    let (mut left, mut right, mut all) = (0.0, 0.0, 0.0);
+    for ((slab, row, column), _) in marks.indexed_iter().filter(|(_, marked)| **marked) {
+        let voxel = VoxelPoint([column as f64, row as f64, slab as f64]);
+        let middle_x = slab_grid.patient_from_voxel(slab_centre(slab_grid, slab)).0[0];
+        let leftward_mm = slab_grid.patient_from_voxel(voxel).0[0] - middle_x;
+        all += 1.0;
+        if leftward_mm > MIDLINE_BAND_MM {
+            left += 1.0;
+        } else if leftward_mm < -MIDLINE_BAND_MM {
+            right += 1.0;
+        }
+    }
+    side_by_parts(left, right, all)
+}
+
+fn side_by_parts(left: f64, right: f64, all: f64) -> Option<Side> {
+    let lateral = left + right;
+    if all <= 0.0 {
+        None
+    } else if lateral < LATERAL_PART_MIN * all {
+        Some(Side::Midline)
+    } else if left.min(right) >= BILATERAL_PART_MIN * lateral {
+        Some(Side::Bilateral)
+    } else if left > right {
+        Some(Side::Left)
+    } else {
+        Some(Side::Right)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use ndarray::{Array2, s};
+    use pipeline::volume::{PatientPoint, SourceSlice};
+
+    use super::*;
+    use crate::card::Calibration;
+
+    const SIDE_PX: usize = 40;
+
+    fn card() -> ModelCard {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("weights/bootstrap.toml");
+        ModelCard::load(&path).unwrap()
+    }
+
+    /// 40 x 40 voxels of 5 mm, 10 slabs of 5 mm: 0.125 mL a voxel, middle at x = 0.
+    fn slab_grid() -> Grid {
+        Grid {
+            origin_mm: PatientPoint([-97.5, -97.5, 2.5]),
+            directions: [[1.0, 0.0, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0]],
+            spacing_mm: [5.0; 3],
+            size: [SIDE_PX, SIDE_PX, 10],
+        }
+    }
+
+    /// 50 source slices of 1 mm, the first at z = 0.5.
+    fn volume() -> Volume {
+        Volume {
+            hounsfield: Array3::zeros((50, 2, 2)),
+            grid: Grid {
+                origin_mm: PatientPoint([-97.5, -97.5, 0.5]),
+                spacing_mm: [100.0, 100.0, 1.0],
+                size: [2, 2, 50],
+                ..slab_grid()
+            },
+            sources: (0..50)
+                .map(|index| SourceSlice {
+                    sop_instance_uid: Uid::new(&format!("1.{index}")).unwrap(),
+                    frame_index: 0,
+                    slice_position: f64::from(index),
+                })
+                .collect(),
+        }
+    }
+
+    fn quiet() -> RawOutput {
+        RawOutput {
+            voxel_prob: Array4::zeros((10, 1, SIDE_PX, SIDE_PX)),
+            slice_prob: Array2::zeros((10, 1)),
+        }
+    }
+
+    fn read(raw: &RawOutput) -> (Finding, FindingMap) {
+        let (mut findings, map) = read_findings(&card(), raw, &slab_grid(), &volume());
+        assert_eq!(findings.len(), 1);
+        (findings.remove(0), map)
+    }
+
+    #[test]
+    fn a_block_on_high_columns_is_on_the_left_with_its_volume_and_slices() {
+        let mut raw = quiet();
+        raw.voxel_prob.slice_mut(s![4..6, 0, 10..14, 30..34]).fill(0.9);
+        raw.voxel_prob.slice_mut(s![4, 0, 14, 30]).fill(0.9);
+        raw.slice_prob[[4, 0]] = 0.8;
+        let (finding, map) = read(&raw);
+        assert!(finding.present);
+        // 33 voxels of 0.125 mL.
+        assert_eq!(finding.volume_ml, Some(4.13));
+        assert_eq!(finding.side, Some(Side::Left));
+        // Slab 4 (centre z = 22.5, source 22) is larger than slab 5 (27.5, source 27).
+        let uids: Vec<&str> = finding.key_slices.iter().map(Uid::as_str).collect();
+        assert_eq!(uids, ["1.22", "1.27"]);
+        assert_eq!(map.marked.iter().filter(|marked| **marked).count(), 33);
+    }
+
+    #[test]
+    fn a_mirrored_grid_turns_the_side_because_the_patient_decides() {
+        let mut raw = quiet();
+        raw.voxel_prob.slice_mut(s![4..6, 0, 10..14, 30..34]).fill(0.9);
+        raw.slice_prob.fill(0.8);
+        let mirrored = Grid {
+            origin_mm: PatientPoint([97.5, -97.5, 2.5]),
+            directions: [[-1.0, 0.0, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0]],
+            ..slab_grid()
+        };
+        let (findings, _) = read_findings(&card(), &raw, &mirrored, &volume());
+        assert_eq!(findings[0].side, Some(Side::Right));
+    }
+
+    #[test]
+    fn below_the_threshold_nothing_is_measured_or_marked() {
+        let mut raw = quiet();
+        raw.voxel_prob.fill(1.0);
+        raw.slice_prob.fill(0.499);
+        let (finding, map) = read(&raw);
+        assert_eq!(finding, absent_finding(finding.kind, finding.probability));
+        assert!(map.marked.iter().all(|marked| !marked));
+    }
+
+    #[test]
+    fn a_present_finding_without_marks_has_no_volume_but_key_slices() {
+        let mut raw = quiet();
+        raw.slice_prob[[7, 0]] = 0.9;
+        raw.slice_prob[[2, 0]] = 0.6;
+        let (finding, _) = read(&raw);
+        assert!(finding.present);
+        assert_eq!((finding.volume_ml, finding.side), (None, None));
+        assert_eq!(finding.key_slices[0].as_str(), "1.37");
+        assert_eq!(finding.key_slices[1].as_str(), "1.12");
+    }
+
+    #[test]
+    fn specks_are_dropped_and_what_touches_by_a_corner_is_one_piece() {
+        let mut raw = quiet();
+        raw.slice_prob.fill(0.9);
+        // The card drops below 0.5 mL = 4 voxels. Three apart: dropped.
+        raw.voxel_prob.slice_mut(s![1, 0, 5, 5..8]).fill(1.0);
+        // Four that hang together by corners over two slabs: kept.
+        for (slab, row, column) in [(4, 20, 20), (4, 21, 21), (5, 22, 22), (5, 23, 23)] {
+            raw.voxel_prob[[slab, 0, row, column]] = 1.0;
+        }
+        assert_eq!(read(&raw).0.volume_ml, Some(0.5));
+    }
+
+    #[test]
+    fn sides_follow_the_documented_parts() {
+        for (left, right, all, side) in [
+            (0.0, 0.0, 0.0, None),
+            (10.0, 0.0, 10.0, Some(Side::Left)),
+            (0.0, 10.0, 10.0, Some(Side::Right)),
+            (90.0, 10.0, 100.0, Some(Side::Bilateral)),
+            (91.0, 9.0, 100.0, Some(Side::Left)),
+            (10.0, 9.0, 100.0, Some(Side::Midline)),
+            (10.0, 10.0, 100.0, Some(Side::Bilateral)),
+        ] {
+            assert_eq!(side_by_parts(left, right, all), side, "{left} {right} {all}");
+        }
+    }
+
+    #[test]
+    fn the_study_probability_is_the_mean_of_the_highest_slabs() {
+        let task = card().findings[0];
+        let slabs = ndarray::arr1(&[0.1_f32, 0.9, 0.5, 0.7]);
+        let pooled = |count| study_probability(count, &task, slabs.view()).value();
+        assert!((pooled(1) - 0.9).abs() < 1e-6);
+        assert!((pooled(2) - 0.8).abs() < 1e-6);
+        assert!((pooled(9) - 0.55).abs() < 1e-6);
+        let calibrated = CardFinding {
+            calibration: Some(Calibration { slope: 1.0, offset: -100.0 }),
+            ..task
+        };
+        assert!(study_probability(1, &calibrated, slabs.view()).value() < 1e-6);
+    }
+}
