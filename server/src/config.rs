@@ -1,1 +1,395 @@
 //! Settings: a TOML file, overridden by `TEZ_…` in the environment; everything has a default.
+//!
+//! The one place that reads the environment. A setting that Tez does not know is an error, with
+//! the nearest one that it does: a misspelt limit or allow-list that is ignored would be worse
+//! than a service that does not start. `docs/config.md` is made from the types below.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use ::config::{Environment, File, FileFormat};
+use pipeline::limits::Limits;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+/// Names the settings file itself; read by the command line.
+const FILE_VARIABLE: &str = "TEZ_CONFIG";
+/// Longest quiet time, seconds.
+const QUIET_SECONDS_MAX: f64 = 3_600.0;
+/// Most worker threads.
+const WORKERS_MAX: usize = 64;
+
+/// All settings.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// Folder of everything that Tez keeps: objects, database, unpacked model.
+    pub data_dir: PathBuf,
+    /// What is logged, and how.
+    pub log: LogConfig,
+    /// Which model runs, and with how many workers.
+    pub model: ModelConfig,
+    /// When a study counts as received.
+    pub assembly: AssemblyConfig,
+    /// What the pipeline refuses to exceed.
+    pub limits: Limits,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            data_dir: PathBuf::from("./data"),
+            log: LogConfig::default(),
+            model: ModelConfig::default(),
+            assembly: AssemblyConfig::default(),
+            limits: Limits::default(),
+        }
+    }
+}
+
+/// What is logged, and how.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct LogConfig {
+    /// `auto` (people on a terminal, JSON elsewhere), `human` or `json`.
+    pub format: LogFormat,
+    /// Least level that is logged, by part of the program: `info`, or `info,server=debug`.
+    pub filter: String,
+}
+
+impl Default for LogConfig {
+    fn default() -> Self {
+        Self {
+            format: LogFormat::Auto,
+            filter: "info".to_owned(),
+        }
+    }
+}
+
+/// For whom log lines are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LogFormat {
+    /// People on a terminal, JSON elsewhere.
+    Auto,
+    /// A line for people.
+    Human,
+    /// One JSON object a line.
+    Json,
+}
+
+/// Which model runs, and with how many workers.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ModelConfig {
+    /// ONNX Runtime's shared library; unset: looked for in the usual places.
+    pub library: Option<PathBuf>,
+    /// The model card, its ONNX file beside it; unset: the model inside the program.
+    pub card: Option<PathBuf>,
+    /// Studies analysed at the same time, 1 to 64; unset: half of the machine's cores, at least 1.
+    pub workers: Option<usize>,
+}
+
+/// When a study counts as received.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct AssemblyConfig {
+    /// Quiet time after which a study that cannot be shown to be whole is analysed, seconds, 0 to
+    /// 3600.
+    pub quiet_seconds: f64,
+    /// Other quiet times, seconds, by the sender's AE title.
+    pub quiet_seconds_by_sender: BTreeMap<String, f64>,
+    /// Most studies that are received at the same time; one more ends the quiet time of the oldest.
+    pub open_studies_max: usize,
+}
+
+impl Default for AssemblyConfig {
+    fn default() -> Self {
+        Self {
+            quiet_seconds: 5.0,
+            quiet_seconds_by_sender: BTreeMap::new(),
+            open_studies_max: 256,
+        }
+    }
+}
+
+impl AssemblyConfig {
+    /// How long a study from `sender` must be quiet.
+    pub fn quiet_time(&self, sender: &str) -> Duration {
+        let own = self.quiet_seconds_by_sender.get(sender);
+        Duration::from_secs_f64(own.copied().unwrap_or(self.quiet_seconds))
+    }
+}
+
+/// Why settings cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// The file cannot be read.
+    #[error("cannot read the settings file {}: {source}", path.display())]
+    Unreadable {
+        /// Which file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The file is not TOML, or a value has the wrong type.
+    #[error("{0}")]
+    Malformed(#[from] ::config::ConfigError),
+    /// A setting that Tez does not know.
+    #[error("{place}: {key} is not a setting{}", suggestion(nearest.as_deref()))]
+    Unknown {
+        /// The file, or "environment".
+        place: String,
+        /// The setting.
+        key: String,
+        /// The known one that is most like it.
+        nearest: Option<String>,
+    },
+    /// A value that cannot be.
+    #[error("{key} {problem}")]
+    Invalid {
+        /// The setting.
+        key: String,
+        /// What is wrong with it.
+        problem: String,
+    },
+}
+
+fn suggestion(nearest: Option<&str>) -> String {
+    nearest.map_or_else(String::new, |key| format!("; did you mean {key}?"))
+}
+
+impl Config {
+    /// Reads `file`, if given, then the environment.
+    ///
+    /// # Errors
+    ///
+    /// [`ConfigError`] if the file cannot be read, or a setting is unknown or impossible.
+    pub fn load(file: Option<&Path>) -> Result<Self, ConfigError> {
+        let text = file
+            .map(|path| {
+                std::fs::read_to_string(path).map_err(|source| ConfigError::Unreadable {
+                    path: path.to_owned(),
+                    source,
+                })
+            })
+            .transpose()?;
+        let name = file.map_or_else(String::new, |path| path.display().to_string());
+        let variables = std::env::vars_os().filter_map(|(key, value)| {
+            Some((key.into_string().ok()?, value.into_string().ok()?))
+        });
+        Self::read(&name, &text.unwrap_or_default(), variables)
+    }
+
+    /// Reads settings from the TOML `text` of the file `name`, then from `variables`.
+    ///
+    /// # Errors
+    ///
+    /// [`ConfigError`] if a setting is unknown or impossible.
+    pub fn read(
+        name: &str,
+        text: &str,
+        variables: impl Iterator<Item = (String, String)>,
+    ) -> Result<Self, ConfigError> {
+        let known = known_settings();
+        let file = File::from_str(text, FileFormat::Toml);
+        let environment = environment(variables, &known);
+        refuse_unknown(name, tree(file.clone())?, &known)?;
+        refuse_unknown("environment", tree(environment.clone())?, &known)?;
+        let merged = ::config::Config::builder()
+            .add_source(file)
+            .add_source(environment)
+            .build()?;
+        let config: Self = merged.try_deserialize()?;
+        config.check()?;
+        Ok(config)
+    }
+
+    fn check(&self) -> Result<(), ConfigError> {
+        let quiet = &self.assembly;
+        check_quiet("assembly.quiet_seconds", quiet.quiet_seconds)?;
+        for (sender, &seconds) in &quiet.quiet_seconds_by_sender {
+            let key = format!("assembly.quiet_seconds_by_sender.{sender}");
+            check_quiet(&key, seconds)?;
+        }
+        require(quiet.open_studies_max >= 1, "assembly.open_studies_max", || {
+            "is 0: at least one study must be received".to_owned()
+        })?;
+        let workers = self.model.workers.unwrap_or(1);
+        require((1..=WORKERS_MAX).contains(&workers), "model.workers", || {
+            format!("is {workers}; 1 to {WORKERS_MAX} is possible")
+        })
+    }
+}
+
+fn check_quiet(key: &str, seconds: f64) -> Result<(), ConfigError> {
+    require((0.0..=QUIET_SECONDS_MAX).contains(&seconds), key, || {
+        format!("is {seconds} seconds; 0 to {QUIET_SECONDS_MAX} is possible")
+    })
+}
+
+fn require(holds: bool, key: &str, problem: impl FnOnce() -> String) -> Result<(), ConfigError> {
+    if holds {
+        return Ok(());
+    }
+    Err(ConfigError::Invalid {
+        key: key.to_owned(),
+        problem: problem(),
+    })
+}
+
+/// Every setting with its default; `null` for those that are unset.
+fn known_settings() -> Value {
+    serde_json::to_value(Config::default()).unwrap_or_default()
+}
+
+/// `TEZ_DICOM__PORT=11113` → `dicom.port`; lists are separated by commas.
+fn environment(variables: impl Iterator<Item = (String, String)>, known: &Value) -> Environment {
+    let ours = variables.filter(|(key, _)| key.starts_with("TEZ_") && key != FILE_VARIABLE);
+    let mut source = Environment::with_prefix("TEZ")
+        .prefix_separator("_")
+        .separator("__")
+        .try_parsing(true)
+        .list_separator(",")
+        .source(Some(ours.collect()));
+    // Without any list key, every value would be taken for a list.
+    source = source.with_list_parse_key("no.such.list");
+    for (key, value) in leaves(known, "") {
+        if value.is_array() {
+            source = source.with_list_parse_key(&key);
+        }
+    }
+    source
+}
+
+fn tree(source: impl ::config::Source + Send + Sync + 'static) -> Result<Value, ConfigError> {
+    let only = ::config::Config::builder().add_source(source).build()?;
+    Ok(only.try_deserialize()?)
+}
+
+fn refuse_unknown(place: &str, given: Value, known: &Value) -> Result<(), ConfigError> {
+    let known_keys: Vec<String> = leaves(known, "").into_iter().map(|(key, _)| key).collect();
+    match unknown_key(&given, known, "") {
+        None => Ok(()),
+        Some(key) => Err(ConfigError::Unknown {
+            place: place.to_owned(),
+            nearest: nearest(&key, &known_keys),
+            key,
+        }),
+    }
+}
+
+/// The first key of `given` that `known` lacks. An empty table in `known` takes any key.
+fn unknown_key(given: &Value, known: &Value, path: &str) -> Option<String> {
+    let (Value::Object(given), Value::Object(known)) = (given, known) else {
+        return None;
+    };
+    if known.is_empty() {
+        return None;
+    }
+    given.iter().find_map(|(key, value)| {
+        let path = join(path, key);
+        match known.get(key) {
+            None => Some(path),
+            Some(known) => unknown_key(value, known, &path),
+        }
+    })
+}
+
+/// Every setting below `path` that is not a section, in order of name.
+fn leaves<'a>(value: &'a Value, path: &str) -> Vec<(String, &'a Value)> {
+    match value {
+        Value::Object(fields) if !fields.is_empty() => fields
+            .iter()
+            .flat_map(|(key, value)| leaves(value, &join(path, key)))
+            .collect(),
+        _ => vec![(path.to_owned(), value)],
+    }
+}
+
+fn join(path: &str, key: &str) -> String {
+    match path {
+        "" => key.to_owned(),
+        _ => format!("{path}.{key}"),
+    }
+}
+
+/// The known key most like `key`, unless none is like it.
+fn nearest(key: &str, known: &[String]) -> Option<String> {
+    let likeness = |other: &String| strsim::jaro_winkler(key, other);
+    known
+        .iter()
+        .max_by(|a, b| likeness(a).total_cmp(&likeness(b)))
+        .filter(|best| likeness(best) > 0.7)
+        .cloned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(text: &str, variables: &[(&str, &str)]) -> Result<Config, ConfigError> {
+        let owned = variables
+            .iter()
+            .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()));
+        Config::read("tez.toml", text, owned)
+    }
+
+    fn error(text: &str, variables: &[(&str, &str)]) -> String {
+        read(text, variables).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn nothing_set_gives_the_defaults() {
+        assert_eq!(read("", &[("PATH", "/bin")]).unwrap(), Config::default());
+    }
+
+    #[test]
+    fn the_environment_goes_before_the_file() {
+        let text = "data_dir = \"/file\"\n[assembly]\nquiet_seconds = 9\n[model]\nworkers = 2";
+        let config = read(
+            text,
+            &[("TEZ_ASSEMBLY__QUIET_SECONDS", "0.5"), ("TEZ_DATA_DIR", "/env"), ("TEZ_CONFIG", "x")],
+        )
+        .unwrap();
+        assert!((config.assembly.quiet_seconds - 0.5).abs() < 1e-9);
+        assert_eq!(config.data_dir, Path::new("/env"));
+        assert_eq!(config.model.workers, Some(2));
+    }
+
+    #[test]
+    fn an_unknown_setting_is_an_error_that_names_it_its_place_and_the_nearest() {
+        assert_eq!(
+            error("[assembly]\nquiet_second = 9", &[]),
+            "tez.toml: assembly.quiet_second is not a setting; did you mean assembly.quiet_seconds?"
+        );
+        assert_eq!(
+            error("", &[("TEZ_MODEL__CARDS", "x")]),
+            "environment: model.cards is not a setting; did you mean model.card?"
+        );
+        assert_eq!(error("zzz = 1", &[]), "tez.toml: zzz is not a setting");
+    }
+
+    #[test]
+    fn an_impossible_value_is_an_error_that_names_its_setting() {
+        for (text, part) in [
+            ("[assembly]\nquiet_seconds = -1", "assembly.quiet_seconds is -1"),
+            ("[assembly.quiet_seconds_by_sender]\nCT1 = 1e9", "assembly.quiet_seconds_by_sender.CT1"),
+            ("[model]\nworkers = 0", "model.workers is 0"),
+            ("[model]\nworkers = \"many\"", "model.workers"),
+            ("[assembly]\nopen_studies_max = 0", "assembly.open_studies_max"),
+            ("[log]\nformat = \"loud\"", "log.format"),
+        ] {
+            assert!(error(text, &[]).contains(part), "{text}: {}", error(text, &[]));
+        }
+    }
+
+    #[test]
+    fn a_sender_may_have_its_own_quiet_time() {
+        let text = "[assembly.quiet_seconds_by_sender]\nSLOW_CT = 30";
+        let assembly = read(text, &[]).unwrap().assembly;
+        assert_eq!(assembly.quiet_time("SLOW_CT"), Duration::from_secs(30));
+        assert_eq!(assembly.quiet_time("CT1"), Duration::from_secs(5));
+    }
+}
