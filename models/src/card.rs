@@ -174,11 +174,12 @@ impl ModelCard {
         };
         let text = String::from_utf8(bytes).map_err(|error| not_a_card(error.to_string()))?;
         let card: Self = toml::from_str(&text).map_err(|error| not_a_card(error.to_string()))?;
-        card.check().map_err(|(field, problem)| CardError::Invalid {
-            path: path.to_owned(),
-            field,
-            problem,
-        })?;
+        card.check()
+            .map_err(|(field, problem)| CardError::Invalid {
+                path: path.to_owned(),
+                field,
+                problem,
+            })?;
         Ok(card)
     }
 
@@ -307,21 +308,19 @@ fn check_contract(contract: &InputContract) -> Result<(), Problem> {
         format!("is {}; 0 to 8 is possible", contract.neighbours)
     })?;
     let windows_hold = (1..=8).contains(&contract.windows.len())
-        && contract
-            .windows
-            .iter()
-            .all(|window| window.low_hu < window.high_hu && (window.high_hu - window.low_hu).is_finite());
+        && contract.windows.iter().all(|window| {
+            window.low_hu < window.high_hu && (window.high_hu - window.low_hu).is_finite()
+        });
     require(windows_hold, &field("windows"), || {
         "must be 1 to 8 ranges, each with low_hu below high_hu".to_owned()
     })
 }
 
 fn check_finding(field: &str, finding: &CardFinding) -> Result<(), Problem> {
-    require(
-        finding.kind != FindingKind::MidlineShift,
-        field,
-        || "is midline_shift, which is measured in mm and cannot come from a probability map".to_owned(),
-    )?;
+    require(finding.kind != FindingKind::MidlineShift, field, || {
+        "is midline_shift, which is measured in mm and cannot come from a probability map"
+            .to_owned()
+    })?;
     for (name, bound) in [
         ("threshold", finding.threshold),
         ("voxel_threshold", finding.voxel_threshold),
@@ -389,7 +388,9 @@ mod tests {
     fn error_after(from: &str, to: &str) -> String {
         let text = bootstrap_text();
         assert!(text.contains(from), "the bootstrap card has no {from:?}");
-        load_text(&text.replacen(from, to, 1)).unwrap_err().to_string()
+        load_text(&text.replacen(from, to, 1))
+            .unwrap_err()
+            .to_string()
     }
 
     #[test]
@@ -397,7 +398,11 @@ mod tests {
         let path = weights().join("bootstrap.toml");
         let card = ModelCard::load(&path).unwrap();
         assert!(!card.trained);
-        assert!(card.findings.iter().all(|finding| finding.calibration.is_none()));
+        assert!(
+            card.findings
+                .iter()
+                .all(|finding| finding.calibration.is_none())
+        );
         assert_eq!(card.channel_count(), 6);
         assert!(!card.read_model(&path).unwrap().is_empty());
     }
@@ -431,13 +436,21 @@ mod tests {
     #[test]
     fn what_cannot_be_is_refused_by_name() {
         for (from, to, field) in [
-            ("file = \"bootstrap.onnx\"", "file = \"../bootstrap.onnx\"", "file"),
+            (
+                "file = \"bootstrap.onnx\"",
+                "file = \"../bootstrap.onnx\"",
+                "file",
+            ),
             ("pooled_slabs = 1", "pooled_slabs = 0", "pooled_slabs"),
             ("\nthreshold = ", "\nthreshold = 1", "findings[0].threshold"),
             ("slab_mm = 5.0", "slab_mm = nan", "slab_mm"),
             ("high_hu = 100.0", "high_hu = -30.0", "windows"),
             ("sha256 = \"", "sha256 = \"Z", "sha256"),
-            ("kind = \"intracranial_hemorrhage\"", "kind = \"midline_shift\"", "midline_shift"),
+            (
+                "kind = \"intracranial_hemorrhage\"",
+                "kind = \"midline_shift\"",
+                "midline_shift",
+            ),
         ] {
             let error = error_after(from, to);
             assert!(error.contains(field), "{to}: {error}");
@@ -447,9 +460,15 @@ mod tests {
     #[test]
     fn calibration_moves_the_middle_and_keeps_the_ends() {
         let probability = |value| Probability::new(value).unwrap();
-        let identity = Calibration { slope: 1.0, offset: 0.0 };
+        let identity = Calibration {
+            slope: 1.0,
+            offset: 0.0,
+        };
         assert!((identity.apply(probability(0.3)).value() - 0.3).abs() < 1e-12);
-        let shifted = Calibration { slope: 2.0, offset: 1.0 };
+        let shifted = Calibration {
+            slope: 2.0,
+            offset: 1.0,
+        };
         // logit(0.5) = 0, so the offset alone remains: 1 / (1 + e^-1).
         assert!((shifted.apply(probability(0.5)).value() - 0.731_058_578_630_005).abs() < 1e-12);
         for end in [0.0, 1.0] {

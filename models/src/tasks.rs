@@ -57,7 +57,13 @@ pub fn read_findings(
         if present {
             let voxel_prob = raw.voxel_prob.index_axis(Axis(1), channel);
             let marks = marks_of(task, voxel_prob, slab_grid.voxel_volume_ml());
-            findings.push(present_finding(task, probability, slice_prob, &marks, (slab_grid, volume)));
+            findings.push(present_finding(
+                task,
+                probability,
+                slice_prob,
+                &marks,
+                (slab_grid, volume),
+            ));
             marked.index_axis_mut(Axis(0), channel).assign(&marks);
         } else {
             findings.push(absent_finding(task.kind, probability));
@@ -330,7 +336,9 @@ mod tests {
     #[test]
     fn a_block_on_high_columns_is_on_the_left_with_its_volume_and_slices() {
         let mut raw = quiet();
-        raw.voxel_prob.slice_mut(s![4..6, 0, 10..14, 30..34]).fill(0.9);
+        raw.voxel_prob
+            .slice_mut(s![4..6, 0, 10..14, 30..34])
+            .fill(0.9);
         raw.voxel_prob.slice_mut(s![4, 0, 14, 30]).fill(0.9);
         raw.slice_prob[[4, 0]] = 0.8;
         let (finding, map) = read(&raw);
@@ -347,7 +355,9 @@ mod tests {
     #[test]
     fn a_mirrored_grid_turns_the_side_because_the_patient_decides() {
         let mut raw = quiet();
-        raw.voxel_prob.slice_mut(s![4..6, 0, 10..14, 30..34]).fill(0.9);
+        raw.voxel_prob
+            .slice_mut(s![4..6, 0, 10..14, 30..34])
+            .fill(0.9);
         raw.slice_prob.fill(0.8);
         let mirrored = Grid {
             origin_mm: PatientPoint([97.5, -97.5, 2.5]),
@@ -404,7 +414,11 @@ mod tests {
             (10.0, 9.0, 100.0, Some(Side::Midline)),
             (10.0, 10.0, 100.0, Some(Side::Bilateral)),
         ] {
-            assert_eq!(side_by_parts(left, right, all), side, "{left} {right} {all}");
+            assert_eq!(
+                side_by_parts(left, right, all),
+                side,
+                "{left} {right} {all}"
+            );
         }
     }
 
@@ -417,7 +431,10 @@ mod tests {
         assert!((pooled(2) - 0.8).abs() < 1e-6);
         assert!((pooled(9) - 0.55).abs() < 1e-6);
         let calibrated = CardFinding {
-            calibration: Some(Calibration { slope: 1.0, offset: -100.0 }),
+            calibration: Some(Calibration {
+                slope: 1.0,
+                offset: -100.0,
+            }),
             ..task
         };
         assert!(study_probability(1, &calibrated, slabs.view()).value() < 1e-6);
