@@ -1,8 +1,44 @@
 //! Objects on disk: verbatim, synced before they are acknowledged, found again after a crash.
+//!
+//! An object is written to `incoming/`, and only when it is whole and its bytes are on the disk is
+//! it renamed to `objects/<2 hex>/<sha256>_<SOP Instance UID>.dcm`; the folder is synced before
+//! the object counts as stored. So a file in `objects/` is complete even after a power cut, its
+//! name tells what it is, and whatever is left in `incoming/` was never acknowledged.
+//!
+//! Every association syncs on its own thread. The file system's journal takes the syncs that wait
+//! at the same time into one commit, which was measured to be faster than a thread of ours that
+//! collects them and syncs one after the other.
 
-use std::path::PathBuf;
+use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
-use pipeline::content::ContentHash;
+use pipeline::content::{ContentHash, ContentHasher};
+use pipeline::uid::Uid;
+
+/// The free space is asked for again after so many bytes of one object.
+const SPACE_CHECK_BYTES: u64 = 16 << 20;
+
+/// What the store refuses to exceed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StoreLimits {
+    /// Largest object, its Part 10 head included, bytes.
+    pub object_bytes_max: u64,
+    /// Space that is left free on the file system for the database, logs and everyone else, bytes.
+    pub free_bytes_reserve: u64,
+}
+
+impl Default for StoreLimits {
+    fn default() -> Self {
+        Self {
+            object_bytes_max: 2 << 30,
+            free_bytes_reserve: 1 << 30,
+        }
+    }
+}
 
 /// An object that is on disk and synced.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -13,4 +49,615 @@ pub struct StoredObject {
     pub path: PathBuf,
     /// Length of the file, bytes.
     pub bytes: u64,
+}
+
+/// An object that an earlier run acknowledged, or was about to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RecoveredObject {
+    /// SOP instance that the sender named.
+    pub sop_instance_uid: Uid,
+    /// Where it is.
+    pub object: StoredObject,
+}
+
+/// Why an object was not stored. Nothing of it remains.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// The disk is full, or would leave less than the reserve.
+    #[error(
+        "the disk has {free_bytes} bytes free and {reserve_bytes} are kept in reserve: \
+         free some space or move the data folder"
+    )]
+    Full {
+        /// Free for Tez, bytes.
+        free_bytes: u64,
+        /// The reserve, bytes.
+        reserve_bytes: u64,
+    },
+    /// The object is larger than the limit.
+    #[error("the object is larger than the limit of {limit_bytes} bytes (object_bytes_max)")]
+    TooLarge {
+        /// The limit, bytes.
+        limit_bytes: u64,
+    },
+    /// The disk failed.
+    #[error("could not {step} in the data folder: {source}")]
+    Failed {
+        /// What was tried.
+        step: Step,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// Another process works in the folder.
+    #[error("{} is in use by another Tez: stop it, or choose another data folder", path.display())]
+    InUse {
+        /// The folder.
+        path: PathBuf,
+    },
+}
+
+/// What the store does to the disk, in the order in which it does it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// Make or read the folders.
+    Prepare,
+    /// Make the file in `incoming/`.
+    Create,
+    /// Write bytes to it.
+    Write,
+    /// Sync its bytes.
+    SyncData,
+    /// Rename it into `objects/`.
+    Publish,
+    /// Sync the folder that now names it.
+    SyncFolder,
+}
+
+impl std::fmt::Display for Step {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str(match self {
+            Self::Prepare => "prepare the folders",
+            Self::Create => "make a file",
+            Self::Write => "write a file",
+            Self::SyncData => "sync a file",
+            Self::Publish => "rename a file",
+            Self::SyncFolder => "sync a folder",
+        })
+    }
+}
+
+/// Stands before each step in tests, and may fail it.
+#[cfg(test)]
+pub(crate) type Fault = Box<dyn Fn(Step) -> io::Result<()> + Send + Sync>;
+
+/// The folder of objects. Cheap to clone; blocking: call it from a blocking thread.
+#[derive(Clone, Debug)]
+pub struct ObjectStore(Arc<Shared>);
+
+struct Shared {
+    objects: PathBuf,
+    incoming: PathBuf,
+    limits: StoreLimits,
+    next_name: AtomicU64,
+    /// Held for as long as the store lives, so that no second process clears `incoming/`.
+    _lock: File,
+    #[cfg(test)]
+    fault: Fault,
+}
+
+impl std::fmt::Debug for Shared {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter
+            .debug_struct("Shared")
+            .field("objects", &self.objects)
+            .field("limits", &self.limits)
+            .finish_non_exhaustive()
+    }
+}
+
+impl ObjectStore {
+    /// Opens the store in `folder`, made where absent, and lists the objects that are there.
+    ///
+    /// What an earlier run left in `incoming/` was never acknowledged and is removed.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::InUse`] if another process has it open, [`StoreError::Failed`] if the folders
+    /// cannot be made or read.
+    pub fn open(
+        folder: &Path,
+        limits: StoreLimits,
+    ) -> Result<(Self, Vec<RecoveredObject>), StoreError> {
+        let shared = Shared::open(folder, limits)?;
+        let recovered = list_objects(&shared.objects).map_err(failed(Step::Prepare))?;
+        Ok((Self(Arc::new(shared)), recovered))
+    }
+
+    /// The same store with `fault` standing before each step.
+    #[cfg(test)]
+    pub(crate) fn open_with_fault(folder: &Path, limits: StoreLimits, fault: Fault) -> Self {
+        let mut shared = Shared::open(folder, limits).unwrap();
+        shared.fault = fault;
+        Self(Arc::new(shared))
+    }
+
+    /// Starts an object with the bytes that stand before its data set, and are not hashed.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Full`] below the reserve, else as [`ObjectWriter::write`].
+    pub fn begin(
+        &self,
+        head: &[u8],
+        transfer_syntax_uid: &Uid,
+    ) -> Result<ObjectWriter, StoreError> {
+        self.0.check_space()?;
+        let name = self.0.next_name.fetch_add(1, Ordering::Relaxed);
+        let path = self.0.incoming.join(format!("{name}.part"));
+        let file = self
+            .0
+            .step(Step::Create, || {
+                OpenOptions::new()
+                    .write(true)
+                    .create_new(true)
+                    .mode(0o600)
+                    .open(&path)
+            })
+            .map_err(|error| self.0.explain(Step::Create, error))?;
+        let mut writer = ObjectWriter {
+            store: self.clone(),
+            incoming: Incoming(path),
+            file,
+            hasher: ContentHasher::new(transfer_syntax_uid.as_str()),
+            bytes: 0,
+            space_checked_at: 0,
+        };
+        writer.append(head)?;
+        Ok(writer)
+    }
+
+    /// Where the object with this content lies, once it is stored.
+    pub fn path_of(&self, sop_instance_uid: &Uid, content: ContentHash) -> PathBuf {
+        let hex = content.to_hex();
+        self.0
+            .objects
+            .join(&hex[..2])
+            .join(format!("{hex}_{sop_instance_uid}.dcm"))
+    }
+
+    /// An object that is stored already.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Failed`] if its file is gone.
+    pub fn stored(
+        &self,
+        sop_instance_uid: &Uid,
+        content: ContentHash,
+    ) -> Result<StoredObject, StoreError> {
+        let path = self.path_of(sop_instance_uid, content);
+        let bytes = fs::metadata(&path).map_err(failed(Step::Prepare))?.len();
+        Ok(StoredObject {
+            content,
+            path,
+            bytes,
+        })
+    }
+}
+
+impl Shared {
+    fn open(folder: &Path, limits: StoreLimits) -> Result<Self, StoreError> {
+        let objects = folder.join("objects");
+        let incoming = folder.join("incoming");
+        make_folders(folder, &objects, &incoming).map_err(failed(Step::Prepare))?;
+        let lock = File::open(&incoming).map_err(failed(Step::Prepare))?;
+        lock.try_lock().map_err(|_| StoreError::InUse {
+            path: folder.to_owned(),
+        })?;
+        clear(&incoming).map_err(failed(Step::Prepare))?;
+        Ok(Self {
+            objects,
+            incoming,
+            limits,
+            next_name: AtomicU64::new(0),
+            _lock: lock,
+            #[cfg(test)]
+            fault: Box::new(|_| Ok(())),
+        })
+    }
+
+    /// Does one step, unless a test has it fail.
+    #[cfg_attr(
+        not(test),
+        expect(clippy::unused_self, reason = "the fault point of tests lies in self")
+    )]
+    fn step<T>(&self, step: Step, act: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
+        #[cfg(test)]
+        (self.fault)(step)?;
+        #[cfg(not(test))]
+        let _ = step;
+        act()
+    }
+
+    fn free_bytes(&self) -> io::Result<u64> {
+        let space = rustix::fs::statvfs(&self.incoming)?;
+        Ok(space.f_bavail.saturating_mul(space.f_frsize))
+    }
+
+    fn check_space(&self) -> Result<(), StoreError> {
+        let free_bytes = self.free_bytes().map_err(failed(Step::Create))?;
+        if free_bytes < self.limits.free_bytes_reserve {
+            return Err(self.full(free_bytes));
+        }
+        Ok(())
+    }
+
+    fn full(&self, free_bytes: u64) -> StoreError {
+        StoreError::Full {
+            free_bytes,
+            reserve_bytes: self.limits.free_bytes_reserve,
+        }
+    }
+
+    /// A full disk is told from a failing one: the sender may try the first again later.
+    fn explain(&self, step: Step, error: io::Error) -> StoreError {
+        match error.kind() {
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+                self.full(self.free_bytes().unwrap_or(0))
+            }
+            _ => StoreError::Failed {
+                step,
+                source: error,
+            },
+        }
+    }
+}
+
+/// The file of an object in `incoming/`; removed when dropped, unless it was renamed away.
+#[derive(Debug)]
+struct Incoming(PathBuf);
+
+impl Drop for Incoming {
+    fn drop(&mut self) {
+        if let Err(error) = fs::remove_file(&self.0)
+            && error.kind() != io::ErrorKind::NotFound
+        {
+            tracing::warn!(%error, "could not remove an unfinished object; the next start will");
+        }
+    }
+}
+
+/// An object that is being received. Dropped, it leaves nothing behind.
+#[derive(Debug)]
+pub struct ObjectWriter {
+    store: ObjectStore,
+    incoming: Incoming,
+    file: File,
+    hasher: ContentHasher,
+    bytes: u64,
+    space_checked_at: u64,
+}
+
+impl ObjectWriter {
+    /// Takes the next bytes of the data set.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::TooLarge`] beyond the limit, [`StoreError::Full`] without space,
+    /// [`StoreError::Failed`] if the disk fails. The object is lost then: drop it.
+    pub fn write(&mut self, bytes: &[u8]) -> Result<(), StoreError> {
+        self.append(bytes)?;
+        self.hasher.update(bytes);
+        Ok(())
+    }
+
+    /// Ends the data set: now it is known what the object is.
+    pub fn seal(self) -> SealedObject {
+        SealedObject {
+            content: self.hasher.finish(),
+            store: self.store,
+            incoming: self.incoming,
+            file: self.file,
+            bytes: self.bytes,
+        }
+    }
+
+    fn append(&mut self, bytes: &[u8]) -> Result<(), StoreError> {
+        let store = &self.store.0;
+        let length = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
+        self.bytes = self.bytes.saturating_add(length);
+        if self.bytes > store.limits.object_bytes_max {
+            return Err(StoreError::TooLarge {
+                limit_bytes: store.limits.object_bytes_max,
+            });
+        }
+        if self.bytes - self.space_checked_at > SPACE_CHECK_BYTES {
+            store.check_space()?;
+            self.space_checked_at = self.bytes;
+        }
+        store
+            .step(Step::Write, || self.file.write_all(bytes))
+            .map_err(|error| store.explain(Step::Write, error))
+    }
+}
+
+/// An object that is whole and hashed, but not yet on disk for good.
+#[derive(Debug)]
+pub struct SealedObject {
+    /// What its data set is.
+    pub content: ContentHash,
+    store: ObjectStore,
+    incoming: Incoming,
+    file: File,
+    bytes: u64,
+}
+
+impl SealedObject {
+    /// Syncs the object and gives it its name; when this returns, it outlives a power cut.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Full`] or [`StoreError::Failed`]; the object is not visible then. A failed
+    /// sync is not tried again on the same file: the system may have dropped the pages.
+    pub fn publish(self, sop_instance_uid: &Uid) -> Result<StoredObject, StoreError> {
+        let path = self.store.path_of(sop_instance_uid, self.content);
+        let shared = &self.store.0;
+        let attempt = |step, act: &dyn Fn() -> io::Result<()>| {
+            shared
+                .step(step, act)
+                .map_err(|error| shared.explain(step, error))
+        };
+        attempt(Step::SyncData, &|| self.file.sync_data())?;
+        attempt(Step::Publish, &|| fs::rename(&self.incoming.0, &path))?;
+        if let Err(error) = attempt(Step::SyncFolder, &|| sync_parent(&path)) {
+            // Renamed, but perhaps not for good: take it back rather than leave it half visible.
+            drop(Incoming(path));
+            return Err(error);
+        }
+        Ok(StoredObject {
+            content: self.content,
+            path,
+            bytes: self.bytes,
+        })
+    }
+}
+
+fn failed(step: Step) -> impl Fn(io::Error) -> StoreError {
+    move |source| StoreError::Failed { step, source }
+}
+
+fn sync_parent(path: &Path) -> io::Result<()> {
+    match path.parent() {
+        Some(parent) => File::open(parent)?.sync_all(),
+        None => Ok(()),
+    }
+}
+
+/// Makes all folders at once, so that storing an object never has to.
+///
+/// Only the service's user may read them: they hold patients' data.
+fn make_folders(folder: &Path, objects: &Path, incoming: &Path) -> io::Result<()> {
+    let mut builder = DirBuilder::new();
+    builder.recursive(true).mode(0o700);
+    builder.create(incoming)?;
+    for first in 0..=u8::MAX {
+        builder.create(objects.join(format!("{first:02x}")))?;
+    }
+    for made in [objects, folder] {
+        File::open(made)?.sync_all()?;
+    }
+    sync_parent(&fs::canonicalize(folder)?)
+}
+
+fn clear(incoming: &Path) -> io::Result<()> {
+    let mut removed = 0_u32;
+    for entry in fs::read_dir(incoming)? {
+        fs::remove_file(entry?.path())?;
+        removed += 1;
+    }
+    if removed > 0 {
+        tracing::info!(
+            removed,
+            "removed objects that an earlier run received in part"
+        );
+    }
+    Ok(())
+}
+
+fn list_objects(objects: &Path) -> io::Result<Vec<RecoveredObject>> {
+    let mut found = Vec::new();
+    for folder in fs::read_dir(objects)? {
+        for entry in fs::read_dir(folder?.path())? {
+            let entry = entry?;
+            match recovered(&entry.path(), entry.metadata()?.len()) {
+                Some(object) => found.push(object),
+                None => tracing::warn!(
+                    file = %entry.path().display(),
+                    "left out a file in the object folder that Tez did not write"
+                ),
+            }
+        }
+    }
+    found.sort_by(|one, other| one.object.path.cmp(&other.object.path));
+    Ok(found)
+}
+
+/// Reads what an object is from its name.
+fn recovered(path: &Path, bytes: u64) -> Option<RecoveredObject> {
+    let name = path.file_name()?.to_str()?.strip_suffix(".dcm")?;
+    let (hash, uid) = name.split_once('_')?;
+    Some(RecoveredObject {
+        sop_instance_uid: Uid::new(uid).ok()?,
+        object: StoredObject {
+            content: ContentHash::from_hex(hash)?,
+            path: path.to_owned(),
+            bytes,
+        },
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SYNTAX: &str = "1.2.840.10008.1.2.1";
+
+    fn uid(text: &str) -> Uid {
+        Uid::new(text).unwrap()
+    }
+
+    fn limits() -> StoreLimits {
+        StoreLimits {
+            object_bytes_max: 1000,
+            free_bytes_reserve: 0,
+        }
+    }
+
+    fn write(store: &ObjectStore, body: &[u8]) -> Result<SealedObject, StoreError> {
+        let mut writer = store.begin(b"head", &uid(SYNTAX))?;
+        for part in body.chunks(7) {
+            writer.write(part)?;
+        }
+        Ok(writer.seal())
+    }
+
+    fn files_in(folder: &Path) -> usize {
+        fs::read_dir(folder).unwrap().count()
+    }
+
+    /// A store in which `step` fails with `kind`.
+    fn failing(folder: &Path, step: Step, kind: io::ErrorKind) -> ObjectStore {
+        let fault = move |now: Step| match now == step {
+            true => Err(io::Error::from(kind)),
+            false => Ok(()),
+        };
+        ObjectStore::open_with_fault(folder, limits(), Box::new(fault))
+    }
+
+    #[test]
+    fn a_published_object_holds_head_and_body_verbatim_and_is_found_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let (store, recovered) = ObjectStore::open(folder.path(), limits()).unwrap();
+        assert!(recovered.is_empty());
+        let stored = write(&store, b"the data set")
+            .unwrap()
+            .publish(&uid("1.2.3"))
+            .unwrap();
+        assert_eq!(fs::read(&stored.path).unwrap(), b"headthe data set");
+        assert_eq!(stored.bytes, 16);
+        assert_eq!(files_in(&folder.path().join("incoming")), 0);
+        assert_eq!(
+            store.stored(&uid("1.2.3"), stored.content).unwrap(),
+            stored
+        );
+        drop(store);
+
+        let (_store, recovered) = ObjectStore::open(folder.path(), limits()).unwrap();
+        let expected = RecoveredObject {
+            sop_instance_uid: uid("1.2.3"),
+            object: stored,
+        };
+        assert_eq!(recovered, [expected]);
+    }
+
+    #[test]
+    fn the_hash_is_of_syntax_and_body_not_of_the_head() {
+        let folder = tempfile::tempdir().unwrap();
+        let (store, _) = ObjectStore::open(folder.path(), limits()).unwrap();
+        let mut hasher = ContentHasher::new(SYNTAX);
+        hasher.update(b"body");
+        assert_eq!(write(&store, b"body").unwrap().content, hasher.finish());
+    }
+
+    #[test]
+    fn what_was_not_published_is_gone_after_a_restart() {
+        let folder = tempfile::tempdir().unwrap();
+        let (store, _) = ObjectStore::open(folder.path(), limits()).unwrap();
+        // As if the process had been killed between write and rename.
+        std::mem::forget(write(&store, b"body").unwrap().incoming);
+        assert_eq!(files_in(&folder.path().join("incoming")), 1);
+        drop(store);
+
+        let (_store, recovered) = ObjectStore::open(folder.path(), limits()).unwrap();
+        assert!(recovered.is_empty());
+        assert_eq!(files_in(&folder.path().join("incoming")), 0);
+    }
+
+    #[test]
+    fn a_dropped_object_leaves_no_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let (store, _) = ObjectStore::open(folder.path(), limits()).unwrap();
+        drop(write(&store, b"body").unwrap());
+        assert_eq!(files_in(&folder.path().join("incoming")), 0);
+    }
+
+    #[test]
+    fn an_object_over_the_limit_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let (store, _) = ObjectStore::open(folder.path(), limits()).unwrap();
+        assert!(write(&store, &[0; 996]).is_ok());
+        let error = write(&store, &[0; 997]).unwrap_err();
+        assert!(
+            matches!(error, StoreError::TooLarge { limit_bytes: 1000 }),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn below_the_reserve_nothing_is_begun() {
+        let folder = tempfile::tempdir().unwrap();
+        let limits = StoreLimits {
+            free_bytes_reserve: u64::MAX,
+            ..limits()
+        };
+        let (store, _) = ObjectStore::open(folder.path(), limits).unwrap();
+        let error = store.begin(b"", &uid(SYNTAX)).unwrap_err();
+        assert!(matches!(error, StoreError::Full { .. }), "{error}");
+    }
+
+    #[test]
+    fn a_disk_that_fills_up_is_full_at_whichever_step() {
+        for step in [Step::Create, Step::Write, Step::SyncData, Step::Publish] {
+            let folder = tempfile::tempdir().unwrap();
+            let store = failing(folder.path(), step, io::ErrorKind::StorageFull);
+            let error = write(&store, b"body")
+                .and_then(|sealed| sealed.publish(&uid("1.2.3")))
+                .unwrap_err();
+            assert!(matches!(error, StoreError::Full { .. }), "{step:?}: {error}");
+            assert_eq!(files_in(&folder.path().join("incoming")), 0, "{step:?}");
+        }
+    }
+
+    #[test]
+    fn a_failed_sync_leaves_nothing_visible() {
+        for step in [Step::SyncData, Step::Publish, Step::SyncFolder] {
+            let folder = tempfile::tempdir().unwrap();
+            let store = failing(folder.path(), step, io::ErrorKind::Other);
+            let error = write(&store, b"body")
+                .unwrap()
+                .publish(&uid("1.2.3"))
+                .unwrap_err();
+            assert!(matches!(error, StoreError::Failed { .. }), "{error}");
+            drop(store);
+            let (_store, recovered) = ObjectStore::open(folder.path(), limits()).unwrap();
+            assert!(recovered.is_empty(), "{step:?}");
+        }
+    }
+
+    #[test]
+    fn a_folder_is_used_by_one_process_at_a_time() {
+        let folder = tempfile::tempdir().unwrap();
+        let _first = ObjectStore::open(folder.path(), limits()).unwrap();
+        let error = ObjectStore::open(folder.path(), limits()).unwrap_err();
+        assert!(matches!(error, StoreError::InUse { .. }), "{error}");
+    }
+
+    #[test]
+    fn a_foreign_file_among_the_objects_is_left_out() {
+        let folder = tempfile::tempdir().unwrap();
+        drop(ObjectStore::open(folder.path(), limits()).unwrap());
+        fs::write(folder.path().join("objects/ab/notes.txt"), "x").unwrap();
+        let (_store, recovered) = ObjectStore::open(folder.path(), limits()).unwrap();
+        assert!(recovered.is_empty());
+    }
 }
