@@ -4,6 +4,7 @@
 //! [`studies`] (header read, study assembled) → [`worker`] (analysed) → [`state`] → [`http`]
 //! (worklist, events).
 
+pub mod archive;
 pub mod cli;
 pub mod clock;
 pub mod config;
