@@ -35,7 +35,7 @@ pub(crate) fn test() -> Result<()> {
     ])?;
     cargo_step(&["test", "--workspace", "--doc", "--locked"])?;
     // In the tests' profile: whether the benchmarks run, not how fast.
-    cargo_step(&["test", "--package", "benches", "--benches", "--locked"])?;
+    cargo_step(&["test", "--workspace", "--bench", "*", "--locked"])?;
     let left_out = step("tests", all_tests)?;
     println!("{}", left_out_line(left_out, &checkout()?)?);
     Ok(())
@@ -62,7 +62,7 @@ pub(crate) fn check() -> Result<()> {
 }
 
 /// The benchmarks, in the profile of a release.
-pub(crate) fn bench(arguments: &[String]) -> Result<()> {
+pub(crate) fn bench(arguments: &[&str]) -> Result<()> {
     onnxruntime::ensure()?;
     let mut command = cargo()?;
     command

@@ -11,50 +11,38 @@ mod onnxruntime;
 mod peers;
 mod shell;
 
-use anyhow::Result;
-use clap::{Parser, Subcommand};
+use anyhow::{Result, bail};
 
-/// Sets up, tries, tests and measures Tez from its checkout.
-#[derive(Debug, Parser)]
-#[command(name = "cargo xtask", version)]
-struct Arguments {
-    #[command(subcommand)]
-    command: Task,
-}
+const HELP: &str = "\
+Sets up, tries, tests and measures Tez from its checkout.
 
-#[derive(Debug, Subcommand)]
-enum Task {
-    /// Brings what tests and demo need and the machine lacks; a second run does nothing.
-    ///
-    /// ONNX Runtime's library goes to `.cache/onnxruntime`, the Python peers to `.cache/venv`, both
-    /// from PyPI; the DICOM programs of other makers come from Debian's packages, when it is root.
-    Setup,
-    /// Starts Tez, sends it a synthetic head CT over DICOM and prints what it finds.
-    ///
-    /// Needs no set-up before it. Builds in the profile that the tests use, so that nothing is
-    /// built twice. Data go to a temporary folder, which is removed at the end.
-    Demo {
-        /// Ends after the first result: 0 if the study was analysed, 1 if not.
-        #[arg(long)]
-        once: bool,
-    },
-    /// Runs every check and every test, after `setup`. What CI runs.
-    Test,
-    /// The inner loop: format, lints, unit tests, and the rules of the tree; no set-up.
-    Check,
-    /// Runs the benchmarks, optimised.
-    Bench {
-        /// Passed on to criterion, such as a filter.
-        arguments: Vec<String>,
-    },
-}
+cargo xtask setup            brings what tests and demo need and the machine lacks: ONNX Runtime's
+                             library (.cache/onnxruntime) and the Python peers (.cache/venv) from
+                             PyPI, and other makers' DICOM programs from Debian, when it is root.
+                             A second run does nothing and needs no network
+cargo xtask demo [--once]    starts Tez, sends it a synthetic head CT over DICOM, prints what it
+                             finds, and goes on until Ctrl-C; data go to .cache/demo, emptied first.
+                             --once: ends after the result, 0 if the study was analysed, else 1
+cargo xtask test             every check and every test, after setup: what CI runs
+cargo xtask check            the inner loop: format, lints, unit tests, the rules of the tree
+cargo xtask bench [ARG…]     the benchmarks, optimised; arguments go to criterion, such as a filter
+
+Demo and tests use one build profile (dev, optimised where it matters), so nothing is built twice.";
 
 fn main() -> Result<()> {
-    match Arguments::parse().command {
-        Task::Setup => checks::setup(),
-        Task::Demo { once } => demo::run(once),
-        Task::Test => checks::test(),
-        Task::Check => checks::check(),
-        Task::Bench { arguments } => checks::bench(&arguments),
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    match words[..] {
+        ["setup"] => checks::setup(),
+        ["demo"] => demo::run_demo(demo::Until::Interrupted),
+        ["demo", "--once"] => demo::run_demo(demo::Until::FirstResult),
+        ["test"] => checks::test(),
+        ["check"] => checks::check(),
+        ["bench", ref rest @ ..] => checks::bench(rest),
+        [] | ["help" | "--help" | "-h"] => {
+            println!("{HELP}");
+            Ok(())
+        }
+        _ => bail!("`cargo xtask {}` is no command\n\n{HELP}", words.join(" ")),
     }
 }

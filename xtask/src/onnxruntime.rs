@@ -1,13 +1,12 @@
 //! ONNX Runtime's library, out of PyPI's wheel, pinned by hash.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 
 use anyhow::{Context, Result, bail};
-use sha2::{Digest, Sha256};
 
 use crate::debian;
-use crate::shell::{cache, checkout, run, step, succeeds};
+use crate::shell::{checkout, output, run, step, succeeds};
 
 /// Which wheel, with its hash for each processor.
 const REQUIREMENTS: &str = "xtask/requirements-ort.txt";
@@ -23,61 +22,60 @@ with zipfile.ZipFile(wheel) as archive:
         shutil.copyfileobj(source, target)
 ";
 
+/// Where the library is kept, below the checkout.
+const FOLDER: &str = ".cache/onnxruntime";
+
+/// The file, in its folder.
+const LIBRARY: &str = "libonnxruntime.so";
+
+/// Hashes of the library and of its pin, as `sha256sum` writes and checks them.
+const NOTE: &str = ".cache/onnxruntime/sha256sums.txt";
+
 /// Makes sure that the library is in the cache, and that it is the one that was put there.
-pub(crate) fn ensure() -> Result<PathBuf> {
-    let folder = cache()?.join("onnxruntime");
-    let library = folder.join("libonnxruntime.so");
-    let requirements = checkout()?.join(REQUIREMENTS);
-    if is_current(&library, &requirements)? {
-        return Ok(library);
+pub(crate) fn ensure() -> Result<()> {
+    let checkout = checkout()?;
+    if is_current(&checkout) {
+        return Ok(());
     }
     step("ONNX Runtime's library, from PyPI (17 MB)", || {
-        fetch(&folder, &library, &requirements)
-    })?;
-    println!("{}", library.display());
-    Ok(library)
+        fetch(&checkout)
+    })
 }
 
-/// The library is there, unchanged since it was put there, and from the wheel that is asked for.
-fn is_current(library: &Path, requirements: &Path) -> Result<bool> {
-    let Ok(noted) = std::fs::read_to_string(note(library)) else {
-        return Ok(false);
-    };
-    let Ok(bytes) = std::fs::read(library) else {
-        return Ok(false);
-    };
-    Ok(noted == note_text(&bytes, &std::fs::read(requirements)?))
-}
-
-fn note(library: &Path) -> PathBuf {
-    library.with_extension("so.sha256")
-}
-
-fn note_text(library: &[u8], requirements: &[u8]) -> String {
-    format!(
-        "{}  libonnxruntime.so\n{}  {REQUIREMENTS}\n",
-        hexadecimal(&Sha256::digest(library)),
-        hexadecimal(&Sha256::digest(requirements)),
+/// The library is there, unchanged since it was put there, and so is its pin.
+fn is_current(checkout: &Path) -> bool {
+    succeeds(
+        Command::new("sha256sum")
+            .args(["--check", "--strict", NOTE])
+            .current_dir(checkout),
     )
 }
 
-fn hexadecimal(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
-fn fetch(folder: &Path, library: &Path, requirements: &Path) -> Result<()> {
-    let platform = platform()?;
+/// Written beside its place, then renamed, so that a broken-off run leaves nothing half there.
+fn fetch(checkout: &Path) -> Result<()> {
+    let platforms = platforms()?;
     debian::ensure_pip()?;
+    let folder = checkout.join(FOLDER);
     let scratch = folder.join(format!("fetch-{}", std::process::id()));
     std::fs::create_dir_all(&scratch)?;
-    let fetched = download(&scratch, requirements, platform)
-        .and_then(|()| extract(&scratch, library, requirements));
+    let fetched = download(&scratch, checkout, platforms).and_then(|()| extract(&scratch));
+    if fetched.is_ok() {
+        std::fs::rename(scratch.join(LIBRARY), folder.join(LIBRARY))?;
+        take_note(checkout)?;
+    }
     std::fs::remove_dir_all(&scratch)?;
     fetched
 }
 
+fn take_note(checkout: &Path) -> Result<()> {
+    let library = format!("{FOLDER}/{LIBRARY}");
+    let mut sums = Command::new("sha256sum");
+    let sums = output(sums.args([&library, REQUIREMENTS]).current_dir(checkout))?;
+    Ok(std::fs::write(checkout.join(NOTE), sums)?)
+}
+
 /// Names of manylinux platforms that pip may choose from, for the processor at hand.
-fn platform() -> Result<&'static [&'static str]> {
+fn platforms() -> Result<&'static [&'static str]> {
     match (std::env::consts::OS, std::env::consts::ARCH) {
         ("linux", "x86_64") => Ok(&["manylinux_2_28_x86_64", "manylinux_2_27_x86_64"]),
         ("linux", "aarch64") => Ok(&["manylinux_2_28_aarch64", "manylinux_2_27_aarch64"]),
@@ -89,7 +87,7 @@ fn platform() -> Result<&'static [&'static str]> {
 }
 
 /// The wheel for CPython 3.11, whatever Python runs pip: only the library inside is of use.
-fn download(scratch: &Path, requirements: &Path, platforms: &[&str]) -> Result<()> {
+fn download(scratch: &Path, checkout: &Path, platforms: &[&str]) -> Result<()> {
     let mut pip = Command::new("python3");
     pip.args([
         "-m",
@@ -105,26 +103,25 @@ fn download(scratch: &Path, requirements: &Path, platforms: &[&str]) -> Result<(
     for platform in platforms {
         pip.args(["--platform", platform]);
     }
-    pip.arg("-r").arg(requirements).arg("-d").arg(scratch);
+    pip.arg("-r")
+        .arg(checkout.join(REQUIREMENTS))
+        .arg("-d")
+        .arg(scratch);
     run(&mut pip).with_context(|| {
-        "ONNX Runtime's library is not in .cache/onnxruntime and its wheel could not be fetched \
-         from PyPI. Run `cargo xtask setup` once where there is a network, or copy that folder \
-         from another checkout of the same version"
+        format!(
+            "ONNX Runtime's library is not in {FOLDER} and its wheel could not be fetched from \
+             PyPI. Run `cargo xtask setup` once where there is a network, or copy that folder from \
+             another checkout of the same version"
+        )
     })
 }
 
-/// Written beside its place, then renamed, so that a broken-off run leaves nothing half there.
-fn extract(scratch: &Path, library: &Path, requirements: &Path) -> Result<()> {
-    let unpacked = scratch.join("libonnxruntime.so");
+fn extract(scratch: &Path) -> Result<()> {
     run(Command::new("python3")
         .args(["-c", EXTRACT])
         .arg(scratch)
-        .arg(&unpacked))
-    .context("taking libonnxruntime.so out of the wheel")?;
-    let text = note_text(&std::fs::read(&unpacked)?, &std::fs::read(requirements)?);
-    std::fs::rename(&unpacked, library)?;
-    std::fs::write(note(library), text)?;
-    Ok(())
+        .arg(scratch.join(LIBRARY)))
+    .context("taking libonnxruntime.so out of the wheel")
 }
 
 /// Whether Python has pip.
@@ -136,24 +133,30 @@ pub(crate) fn has_pip() -> bool {
 mod tests {
     use super::*;
 
+    fn write(checkout: &Path, name: &str, text: &str) {
+        let path = checkout.join(name);
+        std::fs::create_dir_all(path.parent().expect("a folder")).expect("making a folder");
+        std::fs::write(path, text).expect("writing");
+    }
+
     #[test]
     fn a_library_is_current_only_while_it_and_its_pin_are_unchanged() {
-        let folder = tempfile::tempdir().expect("a scratch folder");
-        let library = folder.path().join("libonnxruntime.so");
-        let pin = folder.path().join("pin.txt");
-        std::fs::write(&pin, "onnxruntime==1").expect("writing");
-        assert!(!is_current(&library, &pin).expect("no library is no error"));
+        let checkout = tempfile::tempdir().expect("a scratch folder");
+        let library = format!("{FOLDER}/{LIBRARY}");
+        write(checkout.path(), REQUIREMENTS, "onnxruntime==1");
+        assert!(!is_current(checkout.path()), "there is none");
 
-        std::fs::write(&library, "library").expect("writing");
-        std::fs::write(note(&library), note_text(b"library", b"onnxruntime==1")).expect("writing");
-        assert!(is_current(&library, &pin).expect("all is there"));
+        write(checkout.path(), &library, "library");
+        assert!(!is_current(checkout.path()), "there is no note of it");
+        take_note(checkout.path()).expect("both are there");
+        assert!(is_current(checkout.path()));
 
-        std::fs::write(&library, "damaged").expect("writing");
-        assert!(!is_current(&library, &pin).expect("all is there"));
+        write(checkout.path(), &library, "damaged");
+        assert!(!is_current(checkout.path()));
 
-        std::fs::write(&library, "library").expect("writing");
-        std::fs::write(&pin, "onnxruntime==2").expect("writing");
-        assert!(!is_current(&library, &pin).expect("all is there"));
+        write(checkout.path(), &library, "library");
+        write(checkout.path(), REQUIREMENTS, "onnxruntime==2");
+        assert!(!is_current(checkout.path()));
     }
 
     #[test]
