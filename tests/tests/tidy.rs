@@ -1,0 +1,566 @@
+//! The rules of the tree that no compiler holds: layers, pins, links, sizes, names.
+//!
+//! Each rule is a function from files to faults, with two tests: the tree keeps it, and it finds a
+//! planted fault. Only the standard library is used, so that nothing can switch the rules off.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// A file of the tree: its path from the top, and its text (empty for what is not UTF-8).
+struct TreeFile {
+    path: String,
+    text: String,
+    bytes: usize,
+}
+
+/// Crate, paths that may name it, why.
+const LAYERS: &[(&str, &[&str], &str)] = &[
+    (
+        "ort",
+        &["models/src/runtime.rs"],
+        "one file speaks to ONNX Runtime",
+    ),
+    (
+        "dicom_ul",
+        &["server/src/scp/", "server/src/scu.rs", "tests/"],
+        "the DICOM protocol is the server's edge",
+    ),
+    (
+        "axum",
+        &["server/src/http/", "server/src/service.rs"],
+        "HTTP is the server's edge",
+    ),
+    (
+        "sqlx",
+        &["server/src/state/"],
+        "SQL stands behind one narrow port",
+    ),
+    (
+        "tokio",
+        &["server/", "tests/"],
+        "pipeline and models are blocking and deterministic",
+    ),
+    (
+        "pipeline",
+        &["pipeline/", "models/", "server/", "tests/", "benches/"],
+        "fixtures stand alone",
+    ),
+    (
+        "models",
+        &["models/", "server/", "tests/", "benches/"],
+        "pipeline knows no models",
+    ),
+    (
+        "server",
+        &["server/", "tests/", "benches/"],
+        "the centre knows no server",
+    ),
+    (
+        "fixtures",
+        &[
+            "fixtures/",
+            "pipeline/tests/",
+            "models/tests/",
+            "server/tests/",
+            "tests/",
+            "benches/",
+        ],
+        "shipped code knows no synthetic data",
+    ),
+];
+
+/// What may stand at the top of the tree.
+const TOP: &[&str] = &[
+    ".cargo",
+    ".ci",
+    ".config",
+    ".gitignore",
+    "ARCHITECTURE.md",
+    "CHANGELOG.md",
+    "CONTRIBUTING.md",
+    "Cargo.lock",
+    "Cargo.toml",
+    "LICENSE",
+    "README.md",
+    "benches",
+    "clippy.toml",
+    "deny.toml",
+    "docs",
+    "fixtures",
+    "models",
+    "pipeline",
+    "server",
+    "tests",
+    "xtask",
+];
+
+/// Path prefix, most kilobytes of a file below it; the first that fits counts.
+const SIZES_KB: &[(&str, usize)] = &[
+    ("models/weights/", 20_000),
+    ("docs/openapi.json", 500),
+    ("", 200),
+];
+
+/// Text that must not stand in the tree, in halves so that this file does not hold it, and why.
+const FORBIDDEN: &[(&str, &str, &str)] = &[
+    ("/wo", "rk/", "a path of one machine"),
+    ("/ro", "ot/", "a path of one machine"),
+    ("/ho", "me/", "a path of one machine"),
+    ("index.crates", ".io/", "a registry's host"),
+    ("static.crates", ".io", "a registry's host"),
+    ("pypi", ".org", "a registry's host"),
+    ("pythonhosted", ".org", "a registry's host"),
+    ("registry.npmjs", ".org", "a registry's host"),
+    ("deb.debian", ".org", "a registry's host"),
+];
+
+/// Marks of unfinished work, in halves as above.
+const UNFINISHED: &[(&str, &str)] = &[
+    ("TO", "DO"),
+    ("FIX", "ME"),
+    ("todo", "!("),
+    ("unimplemented", "!("),
+    ("#[ig", "nore"),
+];
+
+fn root() -> PathBuf {
+    let parent = Path::new(env!("CARGO_MANIFEST_DIR")).parent();
+    parent.expect("tests/ lies in the checkout").to_path_buf()
+}
+
+/// Every file that git has or would take.
+fn tree() -> Vec<TreeFile> {
+    let listed = Command::new("git")
+        .args([
+            "ls-files",
+            "-z",
+            "--cached",
+            "--others",
+            "--exclude-standard",
+        ])
+        .current_dir(root())
+        .output()
+        .expect("git can be started");
+    assert!(listed.status.success(), "this is a git checkout");
+    let names = String::from_utf8(listed.stdout).expect("paths are UTF-8");
+    let names: BTreeSet<&str> = names.split_terminator('\0').collect();
+    let files: Vec<TreeFile> = names.into_iter().filter_map(read).collect();
+    assert!(files.len() > 50, "git listed {} files", files.len());
+    files
+}
+
+/// `None` for a file that git still lists but that has just been removed.
+fn read(path: &str) -> Option<TreeFile> {
+    let bytes = std::fs::read(root().join(path)).ok()?;
+    Some(TreeFile {
+        path: path.to_owned(),
+        bytes: bytes.len(),
+        text: String::from_utf8(bytes).unwrap_or_default(),
+    })
+}
+
+fn file(path: &str, text: &str) -> TreeFile {
+    TreeFile {
+        path: path.to_owned(),
+        text: text.to_owned(),
+        bytes: text.len(),
+    }
+}
+
+fn check(faults: &[String]) {
+    assert!(
+        faults.is_empty(),
+        "{} faults:\n{}",
+        faults.len(),
+        faults.join("\n")
+    );
+}
+
+fn is_rust(file: &&TreeFile) -> bool {
+    file.path.ends_with(".rs")
+}
+
+// Layers
+
+fn layer_faults(files: &[TreeFile]) -> Vec<String> {
+    let mut faults = Vec::new();
+    // This file plants faults of that kind in strings.
+    let others = files
+        .iter()
+        .filter(|file| file.path != "tests/tests/tidy.rs");
+    for file in others.filter(is_rust) {
+        for (number, line) in file.text.lines().enumerate() {
+            for (name, places, why) in LAYERS {
+                if names_crate(line, name) && !places.iter().any(|at| file.path.starts_with(at)) {
+                    faults.push(format!("{}:{}: names {name}: {why}", file.path, number + 1));
+                }
+            }
+        }
+    }
+    faults
+}
+
+/// Whether a line of code has a path that begins with the crate `name`.
+fn names_crate(line: &str, name: &str) -> bool {
+    let code = line.split("//").next().unwrap_or_default();
+    let starts_a_path = |at: usize| {
+        let before = code[..at].chars().next_back();
+        before.is_none_or(|letter| !letter.is_alphanumeric() && !"_:\".".contains(letter))
+    };
+    let is_imported = code.trim_start().trim_start_matches("pub ") == format!("use {name};");
+    is_imported
+        || code
+            .match_indices(&format!("{name}::"))
+            .any(|(position, _)| starts_a_path(position))
+}
+
+#[test]
+fn each_layer_names_only_what_it_may() {
+    check(&layer_faults(&tree()));
+}
+
+#[test]
+fn a_layer_that_names_another_is_found() {
+    for (path, line) in [
+        ("models/src/tasks.rs", "use ort::session::Session;"),
+        ("pipeline/src/lib.rs", "    let x = tokio::spawn(y);"),
+        ("pipeline/src/head.rs", "pub use models;"),
+        (
+            "server/src/http/worklist.rs",
+            "fn f(pool: &sqlx::AnyPool) {}",
+        ),
+        ("server/src/studies.rs", "use axum::Json;"),
+        ("server/src/worker.rs", "type A = Vec<dicom_ul::Pdu>;"),
+        ("server/src/config.rs", "use fixtures::phantom;"),
+    ] {
+        assert_eq!(layer_faults(&[file(path, line)]).len(), 1, "{path}: {line}");
+    }
+}
+
+#[test]
+fn comments_and_paths_inside_a_crate_name_no_layer() {
+    for line in [
+        "// see ort::Session",
+        "use crate::models::Card;",
+        "use report::ort_name;",
+    ] {
+        check(&layer_faults(&[file("pipeline/src/lib.rs", line)]));
+    }
+}
+
+// Pins
+
+fn pin_faults(files: &[TreeFile]) -> Vec<String> {
+    let mut faults = Vec::new();
+    for file in files {
+        let is_python = file.path.ends_with(".txt") && file.path.contains("requirements");
+        if file.path == "Cargo.toml" {
+            faults.extend(workspace_pin_faults(&file.text));
+        } else if file.path.ends_with("Cargo.toml") {
+            faults.extend(member_pin_faults(file));
+        } else if is_python {
+            let lines = file.text.lines().map(str::trim);
+            let loose = lines.filter(|line| {
+                !line.is_empty() && !line.starts_with(['#', '-']) && !line.contains("==")
+            });
+            faults.extend(loose.map(|line| format!("{}: {line}: not pinned", file.path)));
+        }
+    }
+    faults
+}
+
+fn section<'a>(toml: &'a str, name: &str) -> impl Iterator<Item = &'a str> {
+    let heading = format!("[{name}]");
+    let lines = toml
+        .lines()
+        .skip_while(move |line| line.trim() != heading)
+        .skip(1);
+    let lines = lines.take_while(|line| !line.starts_with('['));
+    lines.filter(|line| line.contains('=') && !line.starts_with('#'))
+}
+
+fn workspace_pin_faults(toml: &str) -> Vec<String> {
+    let foreign = section(toml, "workspace.dependencies").filter(|line| !line.contains("path ="));
+    let mut faults = Vec::new();
+    for line in foreign {
+        if !line.contains("\"=") {
+            faults.push(format!("Cargo.toml: {line}: not pinned with \"=…\""));
+        }
+        if line
+            .split_once(" # ")
+            .is_none_or(|(_, reason)| reason.trim().is_empty())
+        {
+            faults.push(format!("Cargo.toml: {line}: no reason behind it"));
+        }
+    }
+    faults
+}
+
+fn member_pin_faults(file: &TreeFile) -> Vec<String> {
+    let sections = ["dependencies", "dev-dependencies", "build-dependencies"];
+    let lines = sections.iter().flat_map(|name| section(&file.text, name));
+    let own = lines.filter(|line| !line.contains("workspace = true"));
+    own.map(|line| format!("{}: {line}: versions stand in the workspace", file.path))
+        .collect()
+}
+
+#[test]
+fn every_dependency_is_pinned_and_has_a_reason() {
+    check(&pin_faults(&tree()));
+}
+
+#[test]
+fn a_loose_or_unexplained_dependency_is_found() {
+    for (path, text) in [
+        (
+            "Cargo.toml",
+            "[workspace.dependencies]\nserde = \"1\" # wire types\n",
+        ),
+        (
+            "Cargo.toml",
+            "[workspace.dependencies]\nserde = \"=1.0.0\"\n",
+        ),
+        ("server/Cargo.toml", "[dependencies]\nserde = \"=1.0.0\"\n"),
+        (
+            "server/Cargo.toml",
+            "[dev-dependencies]\nserde = { version = \"1\" }\n",
+        ),
+        ("tests/requirements.txt", "pydicom>=3\n"),
+    ] {
+        assert_eq!(pin_faults(&[file(path, text)]).len(), 1, "{text}");
+    }
+}
+
+// Forbidden text
+
+fn text_faults(files: &[TreeFile]) -> Vec<String> {
+    let mut faults = Vec::new();
+    for file in files.iter().filter(|file| file.path != "Cargo.lock") {
+        let marks = UNFINISHED.iter().filter(|_| file.path.ends_with(".rs"));
+        let marks = marks.map(|(head, tail)| (format!("{head}{tail}"), "unfinished work"));
+        let words = FORBIDDEN
+            .iter()
+            .map(|(head, tail, why)| (format!("{head}{tail}"), *why));
+        for (word, why) in words.chain(marks) {
+            let found = |line: &str| line.contains(&word) && !is_generator(line);
+            if let Some(number) = file.text.lines().position(found) {
+                faults.push(format!("{}:{}: {word}: {why}", file.path, number + 1));
+            }
+        }
+    }
+    faults
+}
+
+/// A test that is started by hand because it writes a generated file; another one compares it.
+fn is_generator(line: &str) -> bool {
+    let rest = line.trim_start().strip_prefix("#[ig");
+    rest.is_some_and(|rest| rest.starts_with("nore = \"writes "))
+}
+
+#[test]
+fn the_tree_names_no_machine_and_no_registry_and_holds_no_unfinished_work() {
+    check(&text_faults(&tree()));
+}
+
+#[test]
+fn a_machine_a_registry_and_unfinished_work_are_found() {
+    for text in [
+        format!("/{}/main", "work"),
+        format!("https://{}.org/simple", "pypi"),
+        format!("// TO{}: later", "DO"),
+        format!("#[ig{}]", "nore"),
+    ] {
+        assert_eq!(
+            text_faults(&[file("server/src/lib.rs", &text)]).len(),
+            1,
+            "{text}"
+        );
+    }
+}
+
+// Sizes
+
+fn size_faults(files: &[TreeFile]) -> Vec<String> {
+    let mut faults = Vec::new();
+    for file in files {
+        let limit = SIZES_KB.iter().find(|(at, _)| file.path.starts_with(at));
+        let (_, kb_max) = limit.expect("the last prefix fits every path");
+        if file.bytes > kb_max * 1000 {
+            faults.push(format!(
+                "{}: {} bytes, more than {kb_max} kB",
+                file.path, file.bytes
+            ));
+        }
+    }
+    faults
+}
+
+#[test]
+fn no_file_is_too_large_for_a_clone_over_a_weak_link() {
+    check(&size_faults(&tree()));
+}
+
+#[test]
+fn a_large_file_is_found() {
+    let large = file("docs/picture.svg", &"x".repeat(200_001));
+    assert_eq!(size_faults(&[large]).len(), 1);
+    let weights = file("models/weights/net.onnx", &"x".repeat(200_001));
+    check(&size_faults(&[weights]));
+}
+
+// Links
+
+fn link_faults(files: &[TreeFile]) -> Vec<String> {
+    let known: BTreeSet<&str> = files.iter().map(|file| file.path.as_str()).collect();
+    let mut faults = Vec::new();
+    for file in files.iter().filter(|file| file.path.ends_with(".md")) {
+        for target in link_targets(&file.text) {
+            let path = resolve(&file.path, target);
+            let is_folder = known
+                .iter()
+                .any(|known| known.starts_with(&format!("{path}/")));
+            if !known.contains(path.as_str()) && !is_folder {
+                faults.push(format!("{}: the link to {target} leads nowhere", file.path));
+            }
+        }
+    }
+    faults
+}
+
+/// Targets of `[text](target)` that are paths, without their anchors.
+fn link_targets(markdown: &str) -> impl Iterator<Item = &str> {
+    let targets = markdown
+        .split("](")
+        .skip(1)
+        .filter_map(|rest| rest.split(')').next());
+    let local = targets.filter(|target| !target.contains("://") && !target.starts_with("mailto:"));
+    local
+        .filter_map(|target| target.split('#').next())
+        .filter(|path| !path.is_empty())
+}
+
+/// `target` as seen from the file at `from`, as a path from the top.
+fn resolve(from: &str, target: &str) -> String {
+    let mut parts: Vec<&str> = from.split('/').collect();
+    parts.pop();
+    for part in target.split('/') {
+        match part {
+            "" | "." => {}
+            ".." => {
+                parts.pop();
+            }
+            _ => parts.push(part),
+        }
+    }
+    parts.join("/")
+}
+
+#[test]
+fn every_link_between_files_leads_somewhere() {
+    check(&link_faults(&tree()));
+}
+
+#[test]
+fn a_dead_link_is_found_and_a_live_one_is_not() {
+    let tree = |text: &str| [file("docs/a.md", text), file("xtask/src/main.rs", "")];
+    assert_eq!(link_faults(&tree("see [b](b.md)")).len(), 1);
+    assert_eq!(link_faults(&tree("see [b](../server/)")).len(), 1);
+    check(&link_faults(&tree(
+        "[x](../xtask/src/main.rs#L1), [y](../xtask), [z](https://a.b/c)",
+    )));
+}
+
+// Names
+
+fn top_faults(files: &[TreeFile]) -> Vec<String> {
+    let names = files.iter().filter_map(|file| file.path.split('/').next());
+    let names: BTreeSet<&str> = names.collect();
+    let mut faults: Vec<String> = names
+        .iter()
+        .filter(|name| !TOP.contains(name))
+        .map(|name| format!("{name}: not agreed for the top of the tree"))
+        .collect();
+    faults.extend(
+        TOP.iter()
+            .filter(|name| !names.contains(*name))
+            .map(|name| format!("{name}: missing")),
+    );
+    faults
+}
+
+#[test]
+fn the_top_of_the_tree_holds_what_was_agreed() {
+    check(&top_faults(&tree()));
+}
+
+#[test]
+fn a_stray_name_at_the_top_and_a_missing_one_are_found() {
+    let mut files: Vec<TreeFile> = TOP.iter().map(|name| file(name, "")).collect();
+    check(&top_faults(&files));
+    files.push(file("notes/x.md", ""));
+    files.remove(0);
+    assert_eq!(top_faults(&files).len(), 2);
+}
+
+// Documents
+
+fn document_faults(files: &[TreeFile]) -> Vec<String> {
+    let text = |path: &str| {
+        files
+            .iter()
+            .find(|file| file.path == path)
+            .map_or("", |file| file.text.as_str())
+    };
+    let required = [
+        ("CHANGELOG.md", "\n## Unreleased\n"),
+        ("README.md", "not a medical device"),
+        ("README.md", "cargo xtask demo"),
+        ("README.md", "cargo xtask test"),
+        ("LICENSE", "Apache License"),
+    ];
+    let missing = required
+        .iter()
+        .filter(|(path, words)| !text(path).contains(words));
+    let mut faults: Vec<String> = missing
+        .map(|(path, words)| format!("{path}: does not say {:?}", words.trim()))
+        .collect();
+    faults.extend(decision_faults(files));
+    faults
+}
+
+/// Records of decisions are numbered without a gap, and each says what was decided and why.
+fn decision_faults(files: &[TreeFile]) -> Vec<String> {
+    let records = files
+        .iter()
+        .filter(|file| file.path.starts_with("docs/decisions/"));
+    let mut faults = Vec::new();
+    for (index, record) in records.enumerate() {
+        let prefix = format!("docs/decisions/{:04}-", index + 1);
+        if !record.path.starts_with(&prefix) {
+            faults.push(format!("{}: expected {prefix}…", record.path));
+        }
+        for heading in ["## Decision", "## Why"] {
+            if !record.text.contains(heading) {
+                faults.push(format!("{}: has no \"{heading}\"", record.path));
+            }
+        }
+    }
+    faults
+}
+
+#[test]
+fn the_documents_say_what_they_must() {
+    check(&document_faults(&tree()));
+}
+
+#[test]
+fn a_document_that_does_not_say_what_it_must_is_found() {
+    assert_eq!(document_faults(&[]).len(), 5);
+    let record = |path: &str, text: &str| decision_faults(&[file(path, text)]).len();
+    assert_eq!(
+        record("docs/decisions/0002-x.md", "## Decision\n## Why\n"),
+        1
+    );
+    assert_eq!(record("docs/decisions/0001-x.md", "because"), 2);
+}
