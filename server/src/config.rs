@@ -176,9 +176,8 @@ impl Config {
             })
             .transpose()?;
         let name = file.map_or_else(String::new, |path| path.display().to_string());
-        let variables = std::env::vars_os().filter_map(|(key, value)| {
-            Some((key.into_string().ok()?, value.into_string().ok()?))
-        });
+        let variables = std::env::vars_os()
+            .filter_map(|(key, value)| Some((key.into_string().ok()?, value.into_string().ok()?)));
         Self::read(&name, &text.unwrap_or_default(), variables)
     }
 
@@ -213,13 +212,17 @@ impl Config {
             let key = format!("assembly.quiet_seconds_by_sender.{sender}");
             check_quiet(&key, seconds)?;
         }
-        require(quiet.open_studies_max >= 1, "assembly.open_studies_max", || {
-            "is 0: at least one study must be received".to_owned()
-        })?;
+        require(
+            quiet.open_studies_max >= 1,
+            "assembly.open_studies_max",
+            || "is 0: at least one study must be received".to_owned(),
+        )?;
         let workers = self.model.workers.unwrap_or(1);
-        require((1..=WORKERS_MAX).contains(&workers), "model.workers", || {
-            format!("is {workers}; 1 to {WORKERS_MAX} is possible")
-        })
+        require(
+            (1..=WORKERS_MAX).contains(&workers),
+            "model.workers",
+            || format!("is {workers}; 1 to {WORKERS_MAX} is possible"),
+        )
     }
 }
 
@@ -350,7 +353,11 @@ mod tests {
         let text = "data_dir = \"/file\"\n[assembly]\nquiet_seconds = 9\n[model]\nworkers = 2";
         let config = read(
             text,
-            &[("TEZ_ASSEMBLY__QUIET_SECONDS", "0.5"), ("TEZ_DATA_DIR", "/env"), ("TEZ_CONFIG", "x")],
+            &[
+                ("TEZ_ASSEMBLY__QUIET_SECONDS", "0.5"),
+                ("TEZ_DATA_DIR", "/env"),
+                ("TEZ_CONFIG", "x"),
+            ],
         )
         .unwrap();
         assert!((config.assembly.quiet_seconds - 0.5).abs() < 1e-9);
@@ -374,14 +381,27 @@ mod tests {
     #[test]
     fn an_impossible_value_is_an_error_that_names_its_setting() {
         for (text, part) in [
-            ("[assembly]\nquiet_seconds = -1", "assembly.quiet_seconds is -1"),
-            ("[assembly.quiet_seconds_by_sender]\nCT1 = 1e9", "assembly.quiet_seconds_by_sender.CT1"),
+            (
+                "[assembly]\nquiet_seconds = -1",
+                "assembly.quiet_seconds is -1",
+            ),
+            (
+                "[assembly.quiet_seconds_by_sender]\nCT1 = 1e9",
+                "assembly.quiet_seconds_by_sender.CT1",
+            ),
             ("[model]\nworkers = 0", "model.workers is 0"),
             ("[model]\nworkers = \"many\"", "model.workers"),
-            ("[assembly]\nopen_studies_max = 0", "assembly.open_studies_max"),
+            (
+                "[assembly]\nopen_studies_max = 0",
+                "assembly.open_studies_max",
+            ),
             ("[log]\nformat = \"loud\"", "log.format"),
         ] {
-            assert!(error(text, &[]).contains(part), "{text}: {}", error(text, &[]));
+            assert!(
+                error(text, &[]).contains(part),
+                "{text}: {}",
+                error(text, &[])
+            );
         }
     }
 

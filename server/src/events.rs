@@ -229,7 +229,11 @@ mod tests {
         let mut subscription = events.subscribe(Some(first));
         events.publish(queued(4));
         assert_eq!(
-            subscription.backlog.iter().map(|e| e.id).collect::<Vec<_>>(),
+            subscription
+                .backlog
+                .iter()
+                .map(|e| e.id)
+                .collect::<Vec<_>>(),
             [first + 1, first + 2]
         );
         assert_eq!(subscription.live.recv().await.unwrap().id, first + 3);

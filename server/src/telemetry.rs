@@ -1,1 +1,179 @@
-//! Logs and metrics.
+//! Logs and metrics. Neither ever carries a patient's name, date of birth or data set: studies
+//! go by their internal number.
+
+use std::io::IsTerminal;
+use std::sync::OnceLock;
+
+use metrics::{counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram};
+use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
+use models::report::StudyReport;
+use tracing_subscriber::EnvFilter;
+
+use crate::config::{LogConfig, LogFormat};
+use crate::intake::Receipt;
+use crate::state::{State, StateError};
+
+/// Upper edges of the histograms' buckets, seconds.
+const SECONDS_BUCKETS: [f64; 14] = [
+    0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0,
+];
+
+/// Why logs cannot be written.
+#[derive(Debug, thiserror::Error)]
+#[error("log.filter {filter:?} is not a filter such as `info` or `info,server=debug`: {source}")]
+pub struct FilterError {
+    /// The setting.
+    filter: String,
+    /// What is wrong with it.
+    source: tracing_subscriber::filter::ParseError,
+}
+
+/// Sends logs to standard error from now on. A second call changes nothing.
+///
+/// # Errors
+///
+/// [`FilterError`] if the setting cannot be read.
+pub fn start_logs(config: &LogConfig) -> Result<(), FilterError> {
+    let filter = EnvFilter::try_new(&config.filter).map_err(|source| FilterError {
+        filter: config.filter.clone(),
+        source,
+    })?;
+    let people = match config.format {
+        LogFormat::Auto => std::io::stderr().is_terminal(),
+        LogFormat::Human => true,
+        LogFormat::Json => false,
+    };
+    let logs = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr);
+    // An error only says that logs were started before, as tests in one process do.
+    drop(if people {
+        logs.with_ansi(std::io::stderr().is_terminal()).try_init()
+    } else {
+        logs.json().flatten_event(true).try_init()
+    });
+    Ok(())
+}
+
+/// The process's metrics, kept from the first call on.
+pub fn start_metrics() {
+    static STARTED: OnceLock<()> = OnceLock::new();
+    STARTED.get_or_init(|| {
+        handle();
+        describe();
+    });
+}
+
+/// All metrics in the text form of Prometheus.
+///
+/// # Errors
+///
+/// [`StateError`] if the studies cannot be counted.
+pub async fn render_metrics(state: &State) -> Result<String, StateError> {
+    for (study_state, studies) in state.studies_by_state().await? {
+        gauge!("tez_studies", "state" => study_state.as_str()).set(studies as f64);
+    }
+    handle().run_upkeep();
+    Ok(handle().render())
+}
+
+fn handle() -> &'static PrometheusHandle {
+    static HANDLE: OnceLock<PrometheusHandle> = OnceLock::new();
+    HANDLE.get_or_init(|| {
+        let seconds = Matcher::Suffix("_seconds".to_owned());
+        let recorder = PrometheusBuilder::new()
+            .set_buckets_for_metric(seconds, &SECONDS_BUCKETS)
+            .unwrap_or_else(|_| PrometheusBuilder::new())
+            .build_recorder();
+        let handle = recorder.handle();
+        if metrics::set_global_recorder(recorder).is_err() {
+            tracing::warn!("another part of the process keeps the metrics; ours stay empty");
+        }
+        handle
+    })
+}
+
+fn describe() {
+    describe_counter!(
+        "tez_objects_total",
+        "Objects acknowledged, by what became of them."
+    );
+    describe_counter!(
+        "tez_objects_unreadable_total",
+        "Objects whose header cannot be read."
+    );
+    describe_counter!("tez_results_total", "Studies that came to an end, by how.");
+    describe_gauge!("tez_studies", "Studies in the database, by state.");
+    describe_gauge!("tez_queue_length", "Studies that wait for a worker.");
+    describe_gauge!("tez_workers_busy", "Workers that analyse a study.");
+    describe_histogram!("tez_stage_seconds", "Time of one stage of one study.");
+    describe_histogram!(
+        "tez_last_object_to_result_seconds",
+        "From a study's last object to its result in the worklist."
+    );
+}
+
+/// Counts an acknowledged object.
+pub fn count_object(receipt: Receipt) {
+    let label = match receipt {
+        Receipt::New => "new",
+        Receipt::Duplicate => "duplicate",
+        Receipt::Conflict => "conflict",
+    };
+    counter!("tez_objects_total", "receipt" => label).increment(1);
+}
+
+/// Counts an object whose header cannot be read.
+pub fn count_unreadable() {
+    counter!("tez_objects_unreadable_total").increment(1);
+}
+
+/// Tells how many studies wait and how many are being analysed.
+pub fn show_queue(waiting: usize, busy: usize) {
+    gauge!("tez_queue_length").set(waiting as f64);
+    gauge!("tez_workers_busy").set(busy as f64);
+}
+
+/// Counts a result and its times; `seconds` from the study's last object to now.
+pub fn count_result(report: &StudyReport, state: &'static str, seconds: f64) {
+    counter!("tez_results_total", "state" => state).increment(1);
+    histogram!("tez_last_object_to_result_seconds").record(seconds);
+    for (stage, milliseconds) in &report.timing_ms {
+        histogram!("tez_stage_seconds", "stage" => stage.clone()).record(milliseconds / 1_000.0);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn metrics_count_objects_and_show_every_state() {
+        start_metrics();
+        start_metrics();
+        let folder = tempfile::tempdir().unwrap();
+        let state = State::open(folder.path()).await.unwrap();
+        count_object(Receipt::New);
+        show_queue(3, 1);
+        let text = render_metrics(&state).await.unwrap();
+        assert!(
+            text.contains("tez_objects_total{receipt=\"new\"} "),
+            "{text}"
+        );
+        assert!(text.contains("tez_queue_length 3"), "{text}");
+        assert!(
+            text.contains("tez_studies{state=\"not_analysed\"} 0"),
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn a_filter_that_is_none_is_an_error_that_names_the_setting() {
+        let config = LogConfig {
+            filter: "server=loudest".to_owned(),
+            ..LogConfig::default()
+        };
+        let error = start_logs(&config).unwrap_err().to_string();
+        assert!(error.contains("log.filter"), "{error}");
+    }
+}

@@ -1,1 +1,254 @@
-//! Queued studies → reports.
+//! Queued studies → reports, on threads of their own, one study a thread at a time.
+//!
+//! Each worker has its own inference session. It is made when the first study comes and, if that
+//! fails, again for the next one, so that a cured library or model needs no restart.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::PathBuf;
+use std::sync::mpsc::{Receiver, Sender};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::{io, thread};
+
+use models::findings::Outcome;
+use models::report::{ReportState, StudyReport};
+use models::triage::prioritise;
+use pipeline::instance::Instance;
+use pipeline::intake::read_instance;
+use pipeline::limits::Limits;
+use pipeline::reason::{Reason, ReasonCode};
+use pipeline::uid::Uid;
+use tokio::sync::mpsc::UnboundedSender;
+
+use crate::events::StudyRef;
+
+/// Analyses one study after the other; blocking.
+pub trait Analyse: Send {
+    /// Analyses `instances`, the objects of study `study_uid`.
+    fn analyse(&mut self, study_uid: &Uid, instances: &[Instance]) -> StudyReport;
+}
+
+/// Makes the [`Analyse`] of one worker.
+pub type MakeAnalyse = Arc<dyn Fn() -> Box<dyn Analyse> + Send + Sync>;
+
+/// The objects of a study that is to be analysed.
+#[derive(Clone, Debug)]
+pub enum Objects {
+    /// Their headers.
+    Read(Arc<Vec<Instance>>),
+    /// Their files, in the order in which they came: the headers of a long queue are not kept.
+    Paths(Vec<PathBuf>),
+}
+
+/// One study for a worker.
+#[derive(Clone, Debug)]
+pub struct Job {
+    /// Which study, and which round of it.
+    pub study: StudyRef,
+    /// What it consists of.
+    pub objects: Objects,
+}
+
+/// What a worker made of a [`Job`].
+#[derive(Debug)]
+pub struct Done {
+    /// Which study, and which round of it.
+    pub study: StudyRef,
+    /// Its result.
+    pub report: StudyReport,
+}
+
+/// The worker threads. They end when this is dropped, each after the study that it has.
+#[derive(Debug)]
+pub struct Workers {
+    jobs: Sender<Job>,
+    count: usize,
+}
+
+impl Workers {
+    /// Starts `count` threads that send their results to `done`.
+    ///
+    /// # Errors
+    ///
+    /// If the system gives no thread.
+    pub fn start(
+        count: usize,
+        make: &MakeAnalyse,
+        limits: &Limits,
+        done: &UnboundedSender<Done>,
+    ) -> io::Result<Self> {
+        let (jobs, waiting) = std::sync::mpsc::channel();
+        let waiting = Arc::new(Mutex::new(waiting));
+        for number in 1..=count {
+            let worker = Worker {
+                waiting: Arc::clone(&waiting),
+                make: Arc::clone(make),
+                limits: limits.clone(),
+                done: done.clone(),
+            };
+            thread::Builder::new()
+                .name(format!("worker-{number}"))
+                .spawn(move || worker.run())?;
+        }
+        Ok(Self { jobs, count })
+    }
+
+    /// How many studies can be analysed at the same time.
+    pub fn count(&self) -> usize {
+        self.count
+    }
+
+    /// Gives `job` to the first worker that is free.
+    pub fn give(&self, job: Job) {
+        // The receiver is shared by threads that only end when this sender is dropped.
+        if self.jobs.send(job).is_err() {
+            tracing::error!("all workers have ended; studies wait until Tez is started again");
+        }
+    }
+}
+
+struct Worker {
+    waiting: Arc<Mutex<Receiver<Job>>>,
+    make: MakeAnalyse,
+    limits: Limits,
+    done: UnboundedSender<Done>,
+}
+
+impl Worker {
+    fn run(self) {
+        let mut analyse = None;
+        while let Some(job) = self.next() {
+            let report = self.report(&job, &mut analyse);
+            let study = job.study;
+            if self.done.send(Done { study, report }).is_err() {
+                return;
+            }
+        }
+    }
+
+    fn next(&self) -> Option<Job> {
+        let waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        waiting.recv().ok()
+    }
+
+    /// The report of `job`; a panic becomes one too, and the next study gets a fresh session.
+    fn report(&self, job: &Job, analyse: &mut Option<Box<dyn Analyse>>) -> StudyReport {
+        let uid = &job.study.study_uid;
+        let attempt = catch_unwind(AssertUnwindSafe(|| {
+            let instances = self.instances(&job.objects);
+            analyse
+                .get_or_insert_with(|| (self.make)())
+                .analyse(uid, &instances)
+        }));
+        attempt.unwrap_or_else(|_| {
+            *analyse = None;
+            tracing::error!(study = job.study.internal_id, "the analysis panicked");
+            let text = "The analysis failed by a fault of Tez; the log has more.";
+            not_analysed(uid, vec![Reason::new(ReasonCode::InternalFault, text)])
+        })
+    }
+
+    fn instances(&self, objects: &Objects) -> Arc<Vec<Instance>> {
+        match objects {
+            Objects::Read(instances) => Arc::clone(instances),
+            Objects::Paths(paths) => Arc::new(read_headers(paths, &self.limits)),
+        }
+    }
+}
+
+/// The headers of those `paths` that can be read; those that cannot were reported when they came.
+pub fn read_headers(paths: &[PathBuf], limits: &Limits) -> Vec<Instance> {
+    let readable = paths.iter().filter_map(|path| {
+        read_instance(path, limits)
+            .inspect_err(
+                |refusal| tracing::warn!(?path, %refusal, "a header cannot be read any more"),
+            )
+            .ok()
+    });
+    readable.collect()
+}
+
+/// The report of a study of which nothing was analysed.
+pub fn not_analysed(study_uid: &Uid, reasons: Vec<Reason>) -> StudyReport {
+    let decision = prioritise(&Outcome::NotAnalysed {
+        reasons: reasons.clone(),
+    });
+    StudyReport {
+        study_uid: study_uid.clone(),
+        state: ReportState::NotAnalysed,
+        reasons,
+        priority: decision.priority,
+        priority_because: decision.because,
+        policy_version: decision.policy_version,
+        findings: Vec::new(),
+        series: Vec::new(),
+        geometry: None,
+        model: None,
+        timing_ms: std::collections::BTreeMap::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
+
+    struct Fake {
+        studies: usize,
+    }
+
+    impl Analyse for Fake {
+        fn analyse(&mut self, study_uid: &Uid, _: &[Instance]) -> StudyReport {
+            self.studies += 1;
+            assert!(
+                study_uid.as_str() != "6.6.6",
+                "the study that breaks things"
+            );
+            let text = format!("number {} of this session", self.studies);
+            not_analysed(study_uid, vec![Reason::new(ReasonCode::NotCt, text)])
+        }
+    }
+
+    fn start() -> (Workers, UnboundedReceiver<Done>) {
+        let (sender, done) = unbounded_channel();
+        let make: MakeAnalyse = Arc::new(|| Box::new(Fake { studies: 0 }));
+        (
+            Workers::start(1, &make, &Limits::default(), &sender).unwrap(),
+            done,
+        )
+    }
+
+    fn job(uid: &str) -> Job {
+        Job {
+            study: StudyRef {
+                study_uid: Uid::new(uid).unwrap(),
+                internal_id: 1,
+                generation: 1,
+            },
+            objects: Objects::Paths(Vec::new()),
+        }
+    }
+
+    #[tokio::test]
+    async fn a_panic_becomes_a_report_and_the_next_study_gets_a_fresh_session() {
+        let (workers, mut done) = start();
+        let mut texts = Vec::new();
+        for uid in ["1.1", "1.2", "6.6.6", "1.3"] {
+            workers.give(job(uid));
+            let report = done.recv().await.unwrap().report;
+            assert_eq!(report.state, ReportState::NotAnalysed);
+            texts.push(report.reasons[0].text.clone());
+        }
+        assert_eq!(texts[1], "number 2 of this session");
+        assert!(texts[2].contains("fault of Tez"), "{}", texts[2]);
+        assert_eq!(texts[3], "number 1 of this session");
+    }
+
+    #[tokio::test]
+    async fn workers_end_when_they_are_dropped() {
+        let (workers, mut done) = start();
+        workers.give(job("1.1"));
+        drop(workers);
+        assert!(done.recv().await.is_some());
+        assert!(done.recv().await.is_none());
+    }
+}

@@ -92,11 +92,12 @@ impl State {
         uid: &Uid,
         generation: i64,
     ) -> Result<Option<serde_json::Value>, StateError> {
-        let row = sqlx::query("SELECT report FROM reports WHERE study_uid = $1 AND generation = $2")
-            .bind(uid.as_str())
-            .bind(generation)
-            .fetch_optional(&self.readers)
-            .await?;
+        let row =
+            sqlx::query("SELECT report FROM reports WHERE study_uid = $1 AND generation = $2")
+                .bind(uid.as_str())
+                .bind(generation)
+                .fetch_optional(&self.readers)
+                .await?;
         row.map(|row| report_json(&row)).transpose()
     }
 
@@ -188,8 +189,12 @@ impl State {
     ///
     /// [`StateError`].
     pub async fn known_paths(&self) -> Result<BTreeSet<PathBuf>, StateError> {
-        let rows = sqlx::query("SELECT path FROM objects").fetch_all(&self.readers).await?;
-        rows.iter().map(|row| Ok(self.data_dir.join(text(row, "path")?))).collect()
+        let rows = sqlx::query("SELECT path FROM objects")
+            .fetch_all(&self.readers)
+            .await?;
+        rows.iter()
+            .map(|row| Ok(self.data_dir.join(text(row, "path")?)))
+            .collect()
     }
 
     /// The highest number that a study has; 0 without studies.
@@ -198,11 +203,13 @@ impl State {
     ///
     /// [`StateError`].
     pub async fn internal_id_max(&self) -> Result<i64, StateError> {
-        self.count("SELECT COALESCE(MAX(internal_id), 0) FROM studies").await
+        self.count("SELECT COALESCE(MAX(internal_id), 0) FROM studies")
+            .await
     }
 
     async fn unreadable_count(&self) -> Result<i64, StateError> {
-        self.count("SELECT COUNT(*) FROM objects WHERE study_uid IS NULL").await
+        self.count("SELECT COUNT(*) FROM objects WHERE study_uid IS NULL")
+            .await
     }
 
     async fn count(&self, query: &'static str) -> Result<i64, StateError> {
@@ -342,7 +349,8 @@ fn uid(row: &AnyRow, column: &'static str) -> Result<Uid, StateError> {
 
 fn uid_if_any(row: &AnyRow, column: &'static str) -> Result<Option<Uid>, StateError> {
     let word: Option<String> = row.try_get(column)?;
-    word.map(|word| Uid::new(&word).map_err(|_| bad_row(column, &word))).transpose()
+    word.map(|word| Uid::new(&word).map_err(|_| bad_row(column, &word)))
+        .transpose()
 }
 
 fn time(row: &AnyRow, column: &'static str) -> Result<Timestamp, StateError> {
@@ -351,12 +359,13 @@ fn time(row: &AnyRow, column: &'static str) -> Result<Timestamp, StateError> {
 
 fn time_if_any(row: &AnyRow, column: &'static str) -> Result<Option<Timestamp>, StateError> {
     let millisecond: Option<i64> = row.try_get(column)?;
-    millisecond.map(|value| timestamp(column, value)).transpose()
+    millisecond
+        .map(|value| timestamp(column, value))
+        .transpose()
 }
 
 fn timestamp(column: &'static str, millisecond: i64) -> Result<Timestamp, StateError> {
-    Timestamp::from_millisecond(millisecond)
-        .map_err(|_| bad_row(column, &millisecond.to_string()))
+    Timestamp::from_millisecond(millisecond).map_err(|_| bad_row(column, &millisecond.to_string()))
 }
 
 fn text(row: &AnyRow, column: &'static str) -> Result<String, StateError> {

@@ -79,10 +79,10 @@ pub struct ObjectRow {
     pub content: ContentHash,
     /// SOP instance, by the sender.
     pub sop_instance_uid: Uid,
-    /// SOP class, by the sender.
-    pub sop_class_uid: Uid,
-    /// Encoding of the stored bytes.
-    pub transfer_syntax_uid: Uid,
+    /// SOP class; `None` if it was found on disk and its header cannot be read.
+    pub sop_class_uid: Option<Uid>,
+    /// Encoding of the stored bytes; `None` if it was found on disk and its header cannot be read.
+    pub transfer_syntax_uid: Option<Uid>,
     /// Its study; `None` if its header cannot be read.
     pub study_uid: Option<Uid>,
     /// Its series; `None` if its header cannot be read.

@@ -3,6 +3,7 @@
 use jiff::Timestamp;
 use models::report::StudyReport;
 use models::triage::Priority;
+use pipeline::uid::Uid;
 use sqlx::{Any, Transaction};
 
 use super::{Changes, ObjectRow, Problem, State, StateError, StudyRow};
@@ -85,16 +86,22 @@ impl State {
         .bind(self.stored_path(&object.path))
         .bind(object.content.to_hex())
         .bind(object.sop_instance_uid.as_str())
-        .bind(object.sop_class_uid.as_str())
-        .bind(object.transfer_syntax_uid.as_str())
-        .bind(object.study_uid.as_ref().map(|uid| uid.as_str()))
-        .bind(object.series_uid.as_ref().map(|uid| uid.as_str()))
+        .bind(object.sop_class_uid.as_ref().map(Uid::as_str))
+        .bind(object.transfer_syntax_uid.as_ref().map(Uid::as_str))
+        .bind(object.study_uid.as_ref().map(Uid::as_str))
+        .bind(object.series_uid.as_ref().map(Uid::as_str))
         .bind(i64::try_from(object.bytes).unwrap_or(i64::MAX))
         .bind(object.received_at.as_millisecond())
         .bind(object.channel.map(channel_text))
         .bind(object.peer.as_str())
         .bind(receipt_text(object.receipt))
-        .bind(object.refusal.as_ref().map(serde_json::to_string).transpose()?)
+        .bind(
+            object
+                .refusal
+                .as_ref()
+                .map(serde_json::to_string)
+                .transpose()?,
+        )
         .execute(&mut **transaction)
         .await?;
         Ok(())
@@ -110,8 +117,8 @@ impl State {
              VALUES ((SELECT COALESCE(MAX(id), 0) + 1 FROM problems), $1, $2, $3, $4, $5, $6)",
         )
         .bind(problem.at.as_millisecond())
-        .bind(problem.study_uid.as_ref().map(|uid| uid.as_str()))
-        .bind(problem.sop_instance_uid.as_ref().map(|uid| uid.as_str()))
+        .bind(problem.study_uid.as_ref().map(Uid::as_str))
+        .bind(problem.sop_instance_uid.as_ref().map(Uid::as_str))
         .bind(problem.path.as_deref().map(|path| self.stored_path(path)))
         .bind(problem.peer.as_str())
         .bind(serde_json::to_string(&problem.reason)?)

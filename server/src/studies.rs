@@ -1,1 +1,0 @@
-//! Stored objects → studies: header read, assembled, queued.

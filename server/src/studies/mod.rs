@@ -1,0 +1,122 @@
+//! Stored objects → studies: header read, assembled, queued, analysed, told.
+//!
+//! One task owns every study that is not at its end; nobody else changes one. It works in turns:
+//! something happens (objects, a sender's end, a quiet time's end, an answer about completeness, a
+//! result), studies change in memory, the turn ends by writing all changes in one transaction and
+//! only then telling them. Memory is bounded: studies at their end and the tail of a long queue
+//! are kept by the database and the object files alone.
+
+mod assembler;
+mod scan;
+mod study;
+
+use std::io;
+use std::time::Duration;
+
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinHandle;
+
+use crate::clock::Clock;
+use crate::config::AssemblyConfig;
+use crate::events::Events;
+use crate::intake::IntakeEvent;
+use crate::objects::RecoveredObject;
+use crate::state::{State, StateError};
+use crate::worker::{MakeAnalyse, Workers};
+
+use assembler::Assembler;
+use pipeline::limits::Limits;
+
+/// Longest wait for running analyses when Tez is stopped; what is not done by then is done again
+/// after the next start.
+const STOP_SECONDS_MAX: u64 = 10;
+
+/// What the studies are assembled with.
+#[derive(Clone)]
+pub struct Parts {
+    /// When a study counts as received.
+    pub assembly: AssemblyConfig,
+    /// What the pipeline refuses to exceed.
+    pub limits: Limits,
+    /// Tells the time.
+    pub clock: Clock,
+    /// Where studies are kept.
+    pub state: State,
+    /// Where they are told of.
+    pub events: Events,
+    /// Makes the analysis of one worker.
+    pub make_analyse: MakeAnalyse,
+    /// Studies analysed at the same time.
+    pub workers: usize,
+}
+
+impl std::fmt::Debug for Parts {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str("Parts")
+    }
+}
+
+/// Why the studies cannot be taken up.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// What was left at the last stop cannot be read.
+    #[error(transparent)]
+    State(#[from] StateError),
+    /// The system gives no thread.
+    #[error("cannot start a worker thread: {0}")]
+    Thread(#[from] io::Error),
+}
+
+/// The running task.
+#[derive(Debug)]
+pub struct Studies {
+    stop: oneshot::Sender<()>,
+    task: JoinHandle<()>,
+}
+
+impl Studies {
+    /// Takes up what was left at the last stop, then consumes `intake` until [`Studies::stop`].
+    ///
+    /// `on_disk` are all objects of the store; those that the database does not know are taken in
+    /// first.
+    ///
+    /// # Errors
+    ///
+    /// [`StartError`] if the database cannot be read or no thread be had.
+    pub async fn start(
+        parts: Parts,
+        on_disk: Vec<RecoveredObject>,
+        intake: mpsc::Receiver<IntakeEvent>,
+    ) -> Result<Self, StartError> {
+        let (done_sender, done) = mpsc::unbounded_channel();
+        let workers = Workers::start(
+            parts.workers,
+            &parts.make_analyse,
+            &parts.limits,
+            &done_sender,
+        )?;
+        let mut assembler = Assembler::new(parts, workers).await?;
+        assembler.recover(on_disk).await?;
+        let (stop, stopped) = oneshot::channel();
+        let task = tokio::spawn(assembler.run(intake, done, stopped));
+        Ok(Self { stop, task })
+    }
+
+    /// Takes in what the intake has told so far, waits a moment for running analyses, and ends.
+    pub async fn stop(self) {
+        if self.stop.send(()).is_err() {
+            tracing::error!("the task of the studies had ended before it was stopped");
+        }
+        if let Err(error) = self.task.await {
+            tracing::error!(%error, "the task of the studies failed");
+        }
+    }
+}
+
+/// [`STOP_SECONDS_MAX`].
+fn stop_time_max() -> Duration {
+    Duration::from_secs(STOP_SECONDS_MAX)
+}
+
+#[cfg(test)]
+mod tests;

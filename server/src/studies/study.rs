@@ -1,0 +1,170 @@
+//! One study in memory.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use pipeline::instance::Instance;
+use pipeline::limits::Limits;
+use pipeline::reason::{Reason, ReasonCode};
+use pipeline::uid::Uid;
+
+use crate::events::StudyRef;
+use crate::state::{
+    KnownObject, ObjectCounts, PatientFacts, ResultSummary, StudyRow, StudyState, StudyTimes,
+};
+use crate::worker::read_headers;
+
+/// A study that is received, waits, or is analysed.
+#[derive(Debug)]
+pub(super) struct Study {
+    /// As the worklist shows it.
+    pub(super) row: StudyRow,
+    /// The headers of its objects; `None` while it waits in a long queue.
+    pub(super) objects: Option<Objects>,
+    /// When its quiet time ends; only while it is received.
+    pub(super) quiet_until: Option<Duration>,
+    /// Grows with every image, so that an answer about an older stack is told apart.
+    pub(super) revision: u64,
+}
+
+/// The objects of a study.
+#[derive(Debug, Default)]
+pub(super) struct Objects {
+    /// In the order in which they came; those in conflict too.
+    pub(super) instances: Arc<Vec<Instance>>,
+    /// Their SOP Instance UIDs.
+    uids: BTreeSet<Uid>,
+}
+
+/// What an added object is to its study.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Added {
+    /// It has pixels, so the study is not as it was analysed.
+    pub(super) image: bool,
+    /// What people should know.
+    pub(super) problems: Vec<Reason>,
+    /// Another object with its UID but other content came first.
+    pub(super) conflict: bool,
+}
+
+impl Study {
+    /// A study of which nothing is known yet.
+    pub(super) fn new(uid: Uid, internal_id: i64, at: Timestamp) -> Self {
+        let row = StudyRow {
+            study_uid: uid,
+            internal_id,
+            state: StudyState::Receiving,
+            generation: 1,
+            result: ResultSummary::none_yet(),
+            patient: PatientFacts::default(),
+            counts: ObjectCounts::default(),
+            times: StudyTimes::first_received(at),
+        };
+        Self {
+            objects: Some(Objects::default()),
+            ..Self::parked(row)
+        }
+    }
+
+    /// A study whose objects stay on disk for now.
+    pub(super) fn parked(row: StudyRow) -> Self {
+        Self {
+            row,
+            objects: None,
+            quiet_until: None,
+            revision: 0,
+        }
+    }
+
+    /// The study and its present round.
+    pub(super) fn reference(&self) -> StudyRef {
+        StudyRef {
+            study_uid: self.row.study_uid.clone(),
+            internal_id: self.row.internal_id,
+            generation: self.row.generation,
+        }
+    }
+
+    /// Takes an object in; `conflict` if the intake knows another one with its UID.
+    pub(super) fn add(
+        &mut self,
+        instance: Instance,
+        conflict: bool,
+        at: Timestamp,
+        limits: &Limits,
+    ) -> Added {
+        let mut added = Added {
+            image: instance.pixels.is_some(),
+            ..Added::default()
+        };
+        added.problems.extend(self.patient_problem(&instance));
+        let counts = &mut self.row.counts;
+        counts.objects += 1;
+        counts.images += i64::from(added.image);
+        self.row.times.received_last = at;
+        self.revision += u64::from(added.image);
+        let objects = self.objects.get_or_insert_default();
+        let known = !objects.uids.insert(instance.sop_instance_uid.clone());
+        added.conflict = known || conflict;
+        if added.conflict {
+            counts.conflicts += 1;
+            added.problems.push(conflicting(&instance.sop_instance_uid));
+        }
+        // One more than the limit, so that the analysis sees that it is exceeded.
+        if objects.instances.len() <= limits.study_instances_max {
+            Arc::make_mut(&mut objects.instances).push(instance);
+        } else {
+            added.problems.push(too_many(limits));
+        }
+        added
+    }
+
+    /// Takes the first object's word for who the patient is, and tells if another one disagrees.
+    fn patient_problem(&mut self, instance: &Instance) -> Option<Reason> {
+        let says = PatientFacts::from(&instance.study);
+        if self.row.counts.objects == 0 {
+            self.row.patient = says;
+            return None;
+        }
+        let id = &self.row.patient.id;
+        (!says.id.is_empty() && says.id != *id).then(|| {
+            let text = "This object names another Patient ID than the first one of its study: \
+                        check at the sender whose study it is.";
+            Reason::new(ReasonCode::BadIdentifier, text)
+        })
+    }
+}
+
+impl Objects {
+    /// Reads the headers of the objects at `known` again. Blocking.
+    pub(super) fn read(known: &[KnownObject], limits: &Limits) -> Self {
+        let paths: Vec<_> = known.iter().map(|object| object.path.clone()).collect();
+        let instances = read_headers(&paths, limits);
+        Self {
+            uids: instances
+                .iter()
+                .map(|one| one.sop_instance_uid.clone())
+                .collect(),
+            instances: Arc::new(instances),
+        }
+    }
+}
+
+fn conflicting(uid: &Uid) -> Reason {
+    let text = format!(
+        "SOP Instance UID {uid} came with other content than before; both objects are kept. Ask \
+         the sender which one is right."
+    );
+    Reason::new(ReasonCode::ConflictingDuplicate, text)
+}
+
+fn too_many(limits: &Limits) -> Reason {
+    let text = format!(
+        "The study has more than {} objects (limits.study_instances_max); this one is kept but \
+         not analysed.",
+        limits.study_instances_max
+    );
+    Reason::new(ReasonCode::LimitExceeded, text)
+}
