@@ -15,6 +15,13 @@ use sha2::{Digest, Sha256};
 use crate::findings::{FindingKind, Probability};
 use crate::report::ModelIdentity;
 
+/// The card of the model inside the program.
+const BUILT_IN_CARD: &str = include_str!("../weights/bootstrap.toml");
+/// The ONNX file of that card.
+const BUILT_IN_MODEL: &[u8] = include_bytes!("../weights/bootstrap.onnx");
+/// How messages name the card of the model inside the program.
+pub const BUILT_IN_NAME: &str = "(built-in)/bootstrap.toml";
+
 /// Longest card that is read, bytes.
 const CARD_BYTES_MAX: u64 = 1 << 20;
 /// Largest ONNX file that is read, bytes.
@@ -168,19 +175,20 @@ impl ModelCard {
     /// [`CardError`] if it cannot be read, is no card, or holds what cannot be.
     pub fn load(path: &Path) -> Result<Self, CardError> {
         let bytes = read_at_most(path, CARD_BYTES_MAX)?;
-        let not_a_card = |message: String| CardError::NotACard {
+        let text = String::from_utf8(bytes).map_err(|error| CardError::NotACard {
             path: path.to_owned(),
-            message,
-        };
-        let text = String::from_utf8(bytes).map_err(|error| not_a_card(error.to_string()))?;
-        let card: Self = toml::from_str(&text).map_err(|error| not_a_card(error.to_string()))?;
-        card.check()
-            .map_err(|(field, problem)| CardError::Invalid {
-                path: path.to_owned(),
-                field,
-                problem,
-            })?;
-        Ok(card)
+            message: error.to_string(),
+        })?;
+        Self::parse(path, &text)
+    }
+
+    /// The card of the model inside the program, which runs where no other is named.
+    ///
+    /// # Errors
+    ///
+    /// None as long as this crate's tests pass.
+    pub fn built_in() -> Result<Self, CardError> {
+        Self::parse(Path::new(BUILT_IN_NAME), BUILT_IN_CARD)
     }
 
     /// Reads the ONNX file beside the card at `card_path` and checks its hash.
@@ -191,16 +199,45 @@ impl ModelCard {
     pub fn read_model(&self, card_path: &Path) -> Result<Vec<u8>, CardError> {
         let path = card_path.with_file_name(&self.file);
         let bytes = read_at_most(&path, MODEL_BYTES_MAX)?;
-        let found = hexadecimal(&Sha256::digest(&bytes));
+        self.check_model(&path, &bytes)?;
+        Ok(bytes)
+    }
+
+    /// The ONNX file of [`ModelCard::built_in`], its hash checked.
+    ///
+    /// # Errors
+    ///
+    /// None as long as this crate's tests pass.
+    pub fn built_in_model(&self) -> Result<&'static [u8], CardError> {
+        let path = Path::new(BUILT_IN_NAME).with_file_name(&self.file);
+        self.check_model(&path, BUILT_IN_MODEL)?;
+        Ok(BUILT_IN_MODEL)
+    }
+
+    fn parse(path: &Path, text: &str) -> Result<Self, CardError> {
+        let card: Self = toml::from_str(text).map_err(|error| CardError::NotACard {
+            path: path.to_owned(),
+            message: error.to_string(),
+        })?;
+        card.check()
+            .map_err(|(field, problem)| CardError::Invalid {
+                path: path.to_owned(),
+                field,
+                problem,
+            })?;
+        Ok(card)
+    }
+
+    fn check_model(&self, path: &Path, model: &[u8]) -> Result<(), CardError> {
+        let found = hexadecimal(&Sha256::digest(model));
         if found == self.sha256 {
-            Ok(bytes)
-        } else {
-            Err(CardError::Altered {
-                path,
-                expected: self.sha256.clone(),
-                found,
-            })
+            return Ok(());
         }
+        Err(CardError::Altered {
+            path: path.to_owned(),
+            expected: self.sha256.clone(),
+            found,
+        })
     }
 
     /// The part of the card that goes into every result.
@@ -404,7 +441,10 @@ mod tests {
                 .all(|finding| finding.calibration.is_none())
         );
         assert_eq!(card.channel_count(), 6);
-        assert!(!card.read_model(&path).unwrap().is_empty());
+        let model = card.read_model(&path).unwrap();
+        let built_in = ModelCard::built_in().unwrap();
+        assert_eq!(built_in, card);
+        assert_eq!(built_in.built_in_model().unwrap(), model);
     }
 
     #[test]

@@ -8,8 +8,8 @@ use pipeline::uid::Uid;
 use pipeline::volume::GeometryCertificate;
 use serde::Serialize;
 
-use crate::findings::Finding;
-use crate::triage::Priority;
+use crate::findings::{Finding, Outcome};
+use crate::triage::{Priority, prioritise};
 
 /// How far the analysis came.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -59,4 +59,30 @@ pub struct StudyReport {
     pub model: Option<ModelIdentity>,
     /// Milliseconds spent, by stage. The one part that differs between runs.
     pub timing_ms: BTreeMap<String, f64>,
+}
+
+impl StudyReport {
+    /// The report of a study that ended in `outcome`: state, reasons, findings and priority; the
+    /// rest is empty, to be filled by whoever knows it.
+    pub fn of_outcome(study_uid: &Uid, outcome: Outcome) -> Self {
+        let decision = prioritise(&outcome);
+        let (state, reasons, findings) = match outcome {
+            Outcome::Analysed(findings) => (ReportState::Analysed, Vec::new(), findings),
+            Outcome::Partial { findings, reasons } => (ReportState::Partial, reasons, findings),
+            Outcome::NotAnalysed { reasons } => (ReportState::NotAnalysed, reasons, Vec::new()),
+        };
+        Self {
+            study_uid: study_uid.clone(),
+            state,
+            reasons,
+            priority: decision.priority,
+            priority_because: decision.because,
+            policy_version: decision.policy_version,
+            findings,
+            series: Vec::new(),
+            geometry: None,
+            model: None,
+            timing_ms: BTreeMap::new(),
+        }
+    }
 }

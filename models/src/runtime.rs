@@ -15,7 +15,7 @@ use ort::value::{Outlet, TensorElementType, TensorRef};
 use pipeline::prepare::ModelInput;
 use pipeline::reason::{Reason, ReasonCode};
 
-use crate::card::{CardError, ModelCard};
+use crate::card::{BUILT_IN_NAME, CardError, ModelCard};
 use crate::report::ModelIdentity;
 
 /// Slabs given to the network at once: bounds the memory of one run (a U-Net of 2 million
@@ -195,6 +195,22 @@ impl Library {
         Ok(library)
     }
 
+    /// Loads the first of `places` that is there. With none there, the error names the first.
+    ///
+    /// # Errors
+    ///
+    /// As [`Library::load`].
+    pub fn load_first(places: &[PathBuf]) -> Result<Self, LoadError> {
+        let there = places.iter().find(|place| fs::metadata(place).is_ok());
+        match there.or(places.first()) {
+            Some(place) => Self::load(place),
+            None => Err(LoadError::Library {
+                path: PathBuf::from("libonnxruntime.so"),
+                message: "no place to look for it was named".to_owned(),
+            }),
+        }
+    }
+
     /// Where it was loaded from.
     pub fn path(&self) -> &Path {
         &self.path
@@ -225,7 +241,27 @@ impl Network {
         let card = ModelCard::load(card_path)?;
         // The session is made of the bytes that were hashed, so no swap of the file comes between.
         let model = card.read_model(card_path)?;
-        let session = open_session(&library.environment, &model, threads).map_err(|message| {
+        Self::of_bytes(library, card_path, card, (&model, threads))
+    }
+
+    /// Loads the network inside the program, which runs where no other is named.
+    ///
+    /// # Errors
+    ///
+    /// [`LoadError`] if ONNX Runtime cannot use it.
+    pub fn built_in(library: &Library, threads: usize) -> Result<Self, LoadError> {
+        let card = ModelCard::built_in()?;
+        let model = card.built_in_model()?;
+        Self::of_bytes(library, Path::new(BUILT_IN_NAME), card, (model, threads))
+    }
+
+    fn of_bytes(
+        library: &Library,
+        card_path: &Path,
+        card: ModelCard,
+        (model, threads): (&[u8], usize),
+    ) -> Result<Self, LoadError> {
+        let session = open_session(&library.environment, model, threads).map_err(|message| {
             LoadError::Session {
                 card: card_path.to_owned(),
                 message,
@@ -560,6 +596,23 @@ mod tests {
                 "{text}"
             );
         }
+    }
+
+    #[test]
+    fn the_network_inside_the_program_is_the_one_of_the_weights_folder() {
+        let built_in = Network::built_in(&library(), 1).unwrap();
+        assert_eq!(built_in.card(), bootstrap(1).card());
+    }
+
+    #[test]
+    fn the_first_place_that_is_there_is_taken_and_without_any_the_first_is_named() {
+        let place = library().path().to_owned();
+        let nowhere = PathBuf::from("/nowhere/libonnxruntime.so");
+        let found = Library::load_first(&[nowhere.clone(), place.clone()]).unwrap();
+        assert_eq!(found.path(), place);
+        let error = Library::load_first(&[nowhere]).unwrap_err().to_string();
+        assert!(error.contains("/nowhere/libonnxruntime.so"), "{error}");
+        assert!(Library::load_first(&[]).is_err());
     }
 
     #[test]
