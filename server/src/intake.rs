@@ -1,8 +1,26 @@
 //! The one door for objects, whatever road they come by.
+//!
+//! An association, an upload or a request opens a [`Session`]; each object of it is [`Incoming`]
+//! until [`Incoming::commit`] returns. Then it is on disk, synced, announced to the assembly as an
+//! [`IntakeEvent`], and may be acknowledged. Whatever ends before leaves nothing.
+//!
+//! Everything here blocks on the disk: async callers go through `tokio::task::spawn_blocking`.
 
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use metrics::counter;
+use pipeline::content::ContentHash;
+use pipeline::intake::{MetaParse, Refusal, cut_short, parse_part10_meta, part10_head};
+use pipeline::reason::ReasonCode;
 use pipeline::uid::Uid;
+use sha2::{Digest, Sha256};
+use tokio::runtime::Handle;
+use tokio::sync::mpsc::{OwnedPermit, Sender, error::TrySendError};
 
-use crate::objects::StoredObject;
+use crate::objects::{ObjectStore, ObjectWriter, SealedObject, StoreError, StoredObject};
 
 /// The road by which an object came.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -13,6 +31,17 @@ pub enum Channel {
     Stow,
     /// `POST /api/v1/uploads`.
     Upload,
+}
+
+impl Channel {
+    /// The road's name in metrics and logs.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Dimse => "dimse",
+            Self::Stow => "stow",
+            Self::Upload => "upload",
+        }
+    }
 }
 
 /// What a sender says of an object before its bytes come.
@@ -37,12 +66,22 @@ pub enum Receipt {
     Conflict,
 }
 
+impl Receipt {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::New => "new",
+            Self::Duplicate => "duplicate",
+            Self::Conflict => "conflict",
+        }
+    }
+}
+
 /// What the intake tells the assembly, in order, through one channel.
 #[derive(Clone, Debug)]
 pub enum IntakeEvent {
     /// An object was acknowledged.
     Stored {
-        /// Which association or upload brought it.
+        /// Which association or upload brought it. Unique within one run of the service.
         session: u64,
         /// Its road.
         channel: Channel,
@@ -66,3 +105,490 @@ pub enum IntakeEvent {
         session: u64,
     },
 }
+
+/// An object that was stored, and may be acknowledged.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Accepted {
+    /// New, doubled or in conflict.
+    pub receipt: Receipt,
+    /// What the sender said of it.
+    pub claim: Claim,
+    /// Where it is.
+    pub object: StoredObject,
+}
+
+/// Why an object was not taken. Nothing of it remains, and the sender must be told.
+#[derive(Debug, thiserror::Error)]
+pub enum IntakeError {
+    /// The store did not take it.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// Its bytes are not a DICOM object.
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+    /// The assembly has not caught up; the same object may be sent again later.
+    #[error("the service is busy: send the object again later")]
+    Busy,
+    /// The service is stopping.
+    #[error("the service is stopping: send the object again later")]
+    Closing,
+}
+
+impl IntakeError {
+    /// The status of a C-STORE response.
+    ///
+    /// A7xx "Refused: Out of Resources" and Cxxx "Error: Cannot Understand" are of PS3.4 table
+    /// B.2-1, 0110 "Processing Failure" of PS3.7 annex C.
+    pub fn dimse_status(&self) -> u16 {
+        match self {
+            Self::Store(StoreError::Full { .. } | StoreError::TooLarge { .. })
+            | Self::Busy
+            | Self::Closing => 0xA700,
+            Self::Store(StoreError::Failed { .. } | StoreError::InUse { .. }) => 0x0110,
+            Self::Refused(_) => 0xC000,
+        }
+    }
+
+    /// The status of an HTTP response.
+    pub fn http_status(&self) -> u16 {
+        match self {
+            Self::Store(StoreError::Full { .. }) => 507,
+            Self::Store(StoreError::TooLarge { .. }) => 413,
+            Self::Store(StoreError::Failed { .. } | StoreError::InUse { .. }) => 500,
+            Self::Refused(_) => 400,
+            Self::Busy | Self::Closing => 503,
+        }
+    }
+
+    /// The error in one word, for metrics.
+    pub fn label(&self) -> &'static str {
+        match self {
+            Self::Store(StoreError::Full { .. }) => "full",
+            Self::Store(StoreError::TooLarge { .. }) => "too_large",
+            Self::Store(StoreError::Failed { .. } | StoreError::InUse { .. }) => "disk_failed",
+            Self::Refused(_) => "not_dicom",
+            Self::Busy => "busy",
+            Self::Closing => "closing",
+        }
+    }
+}
+
+/// The intake. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Intake(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    store: ObjectStore,
+    known: Known,
+    events: Sender<IntakeEvent>,
+    queue_wait: Duration,
+    runtime: Handle,
+    next_session: AtomicU64,
+}
+
+impl Intake {
+    /// Joins the store to the assembly, which reads `events`.
+    ///
+    /// A full queue is waited for up to `queue_wait`; then the sender hears
+    /// [`IntakeError::Busy`]. Every open session holds one place in the queue, so the queue must
+    /// be longer than the most sessions at once.
+    ///
+    /// Call it within a tokio runtime that has a timer.
+    pub fn new(store: ObjectStore, events: Sender<IntakeEvent>, queue_wait: Duration) -> Self {
+        Self(Arc::new(Shared {
+            store,
+            known: Known::default(),
+            events,
+            queue_wait,
+            runtime: Handle::current(),
+            next_session: AtomicU64::new(1),
+        }))
+    }
+
+    /// Tells of an object that an earlier run stored, so that a second copy of it is recognised.
+    pub fn remember(&self, sop_instance_uid: &Uid, content: ContentHash) {
+        self.0.known.insert(sop_instance_uid, content);
+    }
+
+    /// Opens the session of one association, upload or request.
+    ///
+    /// # Errors
+    ///
+    /// [`IntakeError::Busy`] or [`IntakeError::Closing`]: its end could not be announced.
+    pub fn session(&self, channel: Channel, peer: String) -> Result<Session, IntakeError> {
+        let end = self.0.place_in_queue()?;
+        Ok(Session(Arc::new(SessionCore {
+            intake: self.clone(),
+            id: self.0.next_session.fetch_add(1, Ordering::Relaxed),
+            channel,
+            peer,
+            finished: AtomicBool::new(false),
+            end: Some(end),
+        })))
+    }
+}
+
+impl Shared {
+    /// Waits for a place in the queue of events. Taken before an object is stored, so that nothing
+    /// is stored which cannot be announced.
+    fn place_in_queue(&self) -> Result<OwnedPermit<IntakeEvent>, IntakeError> {
+        match self.events.clone().try_reserve_owned() {
+            Ok(place) => Ok(place),
+            Err(TrySendError::Closed(_)) => Err(IntakeError::Closing),
+            Err(TrySendError::Full(events)) => self.runtime.block_on(async {
+                tokio::time::timeout(self.queue_wait, events.reserve_owned())
+                    .await
+                    .map_err(|_elapsed| IntakeError::Busy)?
+                    .map_err(|_closed| IntakeError::Closing)
+            }),
+        }
+    }
+}
+
+/// One association, upload or request.
+///
+/// Its end is announced when it and all its objects are gone: as finished after
+/// [`Session::finish`], else as broken.
+#[derive(Debug)]
+pub struct Session(Arc<SessionCore>);
+
+#[derive(Debug)]
+struct SessionCore {
+    intake: Intake,
+    id: u64,
+    channel: Channel,
+    peer: String,
+    finished: AtomicBool,
+    end: Option<OwnedPermit<IntakeEvent>>,
+}
+
+impl Drop for SessionCore {
+    fn drop(&mut self) {
+        let session = self.id;
+        let event = match self.finished.load(Ordering::Acquire) {
+            true => IntakeEvent::SessionFinished { session },
+            false => IntakeEvent::SessionBroken { session },
+        };
+        if let Some(place) = self.end.take() {
+            drop(place.send(event));
+        }
+    }
+}
+
+impl Session {
+    /// Its number, unique within one run of the service.
+    pub fn id(&self) -> u64 {
+        self.0.id
+    }
+
+    /// Starts an object whose data set comes without a Part 10 head, as in C-STORE.
+    ///
+    /// # Errors
+    ///
+    /// [`IntakeError::Store`] if the disk is full or fails.
+    pub fn begin(&self, claim: Claim) -> Result<Incoming, IntakeError> {
+        let head = part10_head(
+            &claim.sop_class_uid,
+            &claim.sop_instance_uid,
+            &claim.transfer_syntax_uid,
+        );
+        let writer = self.store().begin(&head, &claim.transfer_syntax_uid)?;
+        Ok(self.incoming(Stage::body(claim, writer)))
+    }
+
+    /// Starts an object that comes as a Part 10 file. It is kept byte for byte.
+    pub fn begin_part10(&self) -> Incoming {
+        self.incoming(Stage::Head(Vec::new()))
+    }
+
+    /// The sender says that there is no more.
+    pub fn finish(self) {
+        self.0.finished.store(true, Ordering::Release);
+    }
+
+    fn store(&self) -> &ObjectStore {
+        &self.0.intake.0.store
+    }
+
+    fn incoming(&self, stage: Stage) -> Incoming {
+        Incoming {
+            session: Arc::clone(&self.0),
+            stage,
+        }
+    }
+}
+
+/// An object that is being received. Dropped, it leaves nothing behind.
+#[derive(Debug)]
+pub struct Incoming {
+    session: Arc<SessionCore>,
+    stage: Stage,
+}
+
+#[derive(Debug)]
+enum Stage {
+    /// The bytes of a Part 10 file so far: its file meta group is not whole yet.
+    Head(Vec<u8>),
+    /// The data set streams by.
+    Body(Box<Body>),
+}
+
+#[derive(Debug)]
+struct Body {
+    claim: Claim,
+    writer: ObjectWriter,
+    data_set_is_empty: bool,
+}
+
+impl Stage {
+    fn body(claim: Claim, writer: ObjectWriter) -> Self {
+        Self::Body(Box::new(Body {
+            claim,
+            writer,
+            data_set_is_empty: true,
+        }))
+    }
+}
+
+impl Body {
+    fn write(&mut self, bytes: &[u8]) -> Result<(), StoreError> {
+        self.data_set_is_empty &= bytes.is_empty();
+        self.writer.write(bytes)
+    }
+}
+
+impl Incoming {
+    /// Takes the next bytes.
+    ///
+    /// # Errors
+    ///
+    /// [`IntakeError::Refused`] if they are no Part 10 file, [`IntakeError::Store`] if the disk is
+    /// full or fails, or the object is too large. The object is lost then: drop it.
+    pub fn write(&mut self, bytes: &[u8]) -> Result<(), IntakeError> {
+        match &mut self.stage {
+            Stage::Body(body) => body.write(bytes)?,
+            Stage::Head(head) => {
+                head.extend_from_slice(bytes);
+                let head = std::mem::take(head);
+                self.stage = self.read_head(head)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// What the object says it is and where its bytes lie for now, once its head is read: for
+    /// senders that can be answered about its header before it is committed.
+    pub fn staged(&self) -> Option<(&Claim, &Path)> {
+        match &self.stage {
+            Stage::Head(_) => None,
+            Stage::Body(body) => Some((&body.claim, body.writer.path())),
+        }
+    }
+
+    /// Ends the object and stores it. When this returns, it may be acknowledged.
+    ///
+    /// # Errors
+    ///
+    /// [`IntakeError::Refused`] if it has no data set, [`IntakeError::Busy`] while the assembly is
+    /// behind, [`IntakeError::Store`] if the disk is full or fails. Nothing is stored then.
+    pub fn commit(self) -> Result<Accepted, IntakeError> {
+        let Self { session, stage } = self;
+        let result = match stage {
+            Stage::Head(head) => {
+                Err(cut_short(u64::try_from(head.len()).unwrap_or(u64::MAX)).into())
+            }
+            Stage::Body(body) if body.data_set_is_empty => Err(no_data_set().into()),
+            Stage::Body(body) => session.commit(body.claim, body.writer.seal()),
+        };
+        count(session.channel, &result);
+        result
+    }
+
+    fn read_head(&self, head: Vec<u8>) -> Result<Stage, IntakeError> {
+        match parse_part10_meta(&head) {
+            MetaParse::NeedMore => Ok(Stage::Head(head)),
+            MetaParse::Refusal(refusal) => Err(refusal.into()),
+            MetaParse::Meta {
+                transfer_syntax,
+                sop_class,
+                sop_instance,
+                dataset_offset,
+            } => {
+                let (head, data_set) = head.split_at(dataset_offset);
+                let store = &self.session.intake.0.store;
+                let writer = store.begin(head, &transfer_syntax)?;
+                let claim = Claim {
+                    sop_class_uid: sop_class,
+                    sop_instance_uid: sop_instance,
+                    transfer_syntax_uid: transfer_syntax,
+                };
+                let mut stage = Stage::body(claim, writer);
+                if let Stage::Body(body) = &mut stage {
+                    body.write(data_set)?;
+                }
+                Ok(stage)
+            }
+        }
+    }
+}
+
+impl SessionCore {
+    /// Stores a sealed object unless it is here already, and announces it.
+    fn commit(&self, claim: Claim, sealed: SealedObject) -> Result<Accepted, IntakeError> {
+        let shared = &self.intake.0;
+        let place = shared.place_in_queue()?;
+        let turn = shared.known.take_turn(&claim.sop_instance_uid);
+        let (receipt, object) = turn.store(&shared.store, &claim.sop_instance_uid, sealed)?;
+        let accepted = Accepted {
+            receipt,
+            claim,
+            object,
+        };
+        // Announced before the turn ends, so that no duplicate is announced before its original.
+        drop(place.send(self.stored(&accepted)));
+        drop(turn);
+        Ok(accepted)
+    }
+
+    fn stored(&self, accepted: &Accepted) -> IntakeEvent {
+        IntakeEvent::Stored {
+            session: self.id,
+            channel: self.channel,
+            peer: self.peer.clone(),
+            claim: accepted.claim.clone(),
+            object: accepted.object.clone(),
+            receipt: accepted.receipt,
+        }
+    }
+}
+
+fn no_data_set() -> Refusal {
+    Refusal::new(
+        ReasonCode::NotDicom,
+        "The object has no data set: nothing but a head came.",
+    )
+}
+
+fn count(channel: Channel, result: &Result<Accepted, IntakeError>) {
+    let channel = channel.as_str();
+    match result {
+        Ok(accepted) => {
+            let receipt = accepted.receipt.as_str();
+            counter!("tez_intake_objects_total", "channel" => channel, "receipt" => receipt)
+                .increment(1);
+            counter!("tez_intake_bytes_total", "channel" => channel)
+                .increment(accepted.object.bytes);
+        }
+        Err(error) => {
+            counter!("tez_intake_refusals_total", "channel" => channel, "reason" => error.label())
+                .increment(1);
+        }
+    }
+}
+
+/// Which contents are stored under which SOP Instance UID.
+///
+/// A UID is kept as half a SHA-256 of it: a fraction of the memory of the text, and two UIDs that
+/// meet by chance are out of reach.
+#[derive(Debug, Default)]
+struct Known {
+    state: Mutex<KnownState>,
+    turn_ended: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct KnownState {
+    /// The content that came first.
+    first: BTreeMap<UidKey, ContentHash>,
+    /// Contents that came later under the same UID: the conflicts.
+    others: BTreeSet<(UidKey, ContentHash)>,
+    /// UIDs of which an object is being stored right now: one at a time, so that of two
+    /// associations that bring the same object the second waits until the first is synced.
+    in_turn: BTreeSet<UidKey>,
+}
+
+impl KnownState {
+    fn receipt(&self, key: UidKey, content: ContentHash) -> Receipt {
+        match self.first.get(&key) {
+            None => Receipt::New,
+            Some(first) if *first == content => Receipt::Duplicate,
+            Some(_) if self.others.contains(&(key, content)) => Receipt::Duplicate,
+            Some(_) => Receipt::Conflict,
+        }
+    }
+
+    fn insert(&mut self, key: UidKey, content: ContentHash) {
+        match self.receipt(key, content) {
+            Receipt::Duplicate => {}
+            Receipt::New => drop(self.first.insert(key, content)),
+            Receipt::Conflict => drop(self.others.insert((key, content))),
+        }
+    }
+}
+
+type UidKey = [u8; 16];
+
+fn uid_key(uid: &Uid) -> UidKey {
+    let digest: [u8; 32] = Sha256::digest(uid.as_str()).into();
+    std::array::from_fn(|index| digest[index])
+}
+
+impl Known {
+    fn lock(&self) -> MutexGuard<'_, KnownState> {
+        // Each change is a single insert or remove: a panic elsewhere leaves the sets whole.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn insert(&self, uid: &Uid, content: ContentHash) {
+        self.lock().insert(uid_key(uid), content);
+    }
+
+    /// Waits until no other object with this UID is being stored.
+    fn take_turn(&self, uid: &Uid) -> Turn<'_> {
+        let key = uid_key(uid);
+        let mut state = self
+            .turn_ended
+            .wait_while(self.lock(), |state| state.in_turn.contains(&key))
+            .unwrap_or_else(PoisonError::into_inner);
+        state.in_turn.insert(key);
+        drop(state);
+        Turn { known: self, key }
+    }
+}
+
+/// The right to store an object of one UID; ends when dropped.
+struct Turn<'a> {
+    known: &'a Known,
+    key: UidKey,
+}
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        self.known.lock().in_turn.remove(&self.key);
+        self.known.turn_ended.notify_all();
+    }
+}
+
+impl Turn<'_> {
+    fn store(
+        &self,
+        store: &ObjectStore,
+        uid: &Uid,
+        sealed: SealedObject,
+    ) -> Result<(Receipt, StoredObject), StoreError> {
+        let receipt = self.known.lock().receipt(self.key, sealed.content);
+        if receipt == Receipt::Duplicate
+            && let Ok(original) = store.stored(uid, sealed.content)
+        {
+            return Ok((receipt, original));
+        }
+        // Also where somebody has removed the file of the original: then this copy replaces it.
+        let object = sealed.publish(uid)?;
+        self.known.lock().insert(self.key, object.content);
+        Ok((receipt, object))
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -351,6 +351,11 @@ impl ObjectWriter {
         Ok(())
     }
 
+    /// The unfinished file, for reading what was written so far.
+    pub fn path(&self) -> &Path {
+        &self.incoming.0
+    }
+
     /// Ends the data set: now it is known what the object is.
     pub fn seal(self) -> SealedObject {
         SealedObject {
@@ -546,10 +551,7 @@ mod tests {
         assert_eq!(fs::read(&stored.path).unwrap(), b"headthe data set");
         assert_eq!(stored.bytes, 16);
         assert_eq!(files_in(&folder.path().join("incoming")), 0);
-        assert_eq!(
-            store.stored(&uid("1.2.3"), stored.content).unwrap(),
-            stored
-        );
+        assert_eq!(store.stored(&uid("1.2.3"), stored.content).unwrap(), stored);
         drop(store);
 
         let (_store, recovered) = ObjectStore::open(folder.path(), limits()).unwrap();
@@ -623,7 +625,10 @@ mod tests {
             let error = write(&store, b"body")
                 .and_then(|sealed| sealed.publish(&uid("1.2.3")))
                 .unwrap_err();
-            assert!(matches!(error, StoreError::Full { .. }), "{step:?}: {error}");
+            assert!(
+                matches!(error, StoreError::Full { .. }),
+                "{step:?}: {error}"
+            );
             assert_eq!(files_in(&folder.path().join("incoming")), 0, "{step:?}");
         }
     }

@@ -1,0 +1,1 @@
+//! The intake from both sides of its door.

@@ -1,0 +1,193 @@
+//! Settings of the DICOM storage provider.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::address::AddressRange;
+
+/// Longest association request that is read, bytes. 128 presentation contexts (PS3.8 9.3.2.2) of
+/// a dozen transfer syntaxes each take about half of it.
+pub(super) const REQUEST_BYTES_MAX: u32 = 256 << 10;
+/// Shortest and longest P-DATA-TF that may be asked for, bytes.
+const PDU_BYTES_RANGE: std::ops::RangeInclusive<u32> = 4 << 10..=16 << 20;
+/// Matches every calling AE title in the allow-list.
+const ANY_AE_TITLE: &str = "*";
+
+/// Settings of the DICOM storage provider.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ScpConfig {
+    /// Address and port to listen on. Loopback, unless told otherwise.
+    pub listen: SocketAddr,
+    /// Our AE title: 1 to 16 characters.
+    pub ae_title: String,
+    /// Take associations whatever AE title they call.
+    pub accept_any_called_ae: bool,
+    /// Who may send: an association is refused unless one entry fits its calling AE title and its
+    /// address. An empty list refuses everybody.
+    pub allow: Vec<AllowedPeer>,
+    /// Most associations at once; more are refused until one ends.
+    pub associations_max: usize,
+    /// Longest P-DATA-TF that a peer may send, bytes, without its header.
+    pub pdu_bytes_max: u32,
+    /// Longest DIMSE command set, bytes.
+    pub command_bytes_max: usize,
+    /// Longest time from a connection to its association request, seconds (ARTIM, PS3.8 9.1.5).
+    pub request_seconds_max: u64,
+    /// Longest silence of a peer within an association, seconds.
+    pub idle_seconds_max: u64,
+    /// Longest time that an object in flight is given to end when the service stops, seconds.
+    pub stop_seconds_max: u64,
+}
+
+/// A sender of the allow-list.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AllowedPeer {
+    /// Its calling AE title; `*` for any.
+    pub ae_title: String,
+    /// Its address, or a block of them: `10.1.2.3`, `10.1.0.0/16`, `fd00::/8`.
+    pub address: AddressRange,
+}
+
+impl Default for ScpConfig {
+    fn default() -> Self {
+        Self {
+            listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 11112)),
+            ae_title: "TEZ".to_owned(),
+            accept_any_called_ae: false,
+            allow: AllowedPeer::loopback(),
+            associations_max: 32,
+            pdu_bytes_max: 256 << 10,
+            command_bytes_max: 16 << 10,
+            request_seconds_max: 10,
+            idle_seconds_max: 120,
+            stop_seconds_max: 10,
+        }
+    }
+}
+
+impl AllowedPeer {
+    /// Every AE title on this machine, and nobody else.
+    fn loopback() -> Vec<Self> {
+        ["127.0.0.0/8", "::1/128"]
+            .into_iter()
+            .filter_map(|range| range.parse().ok())
+            .map(|address| Self {
+                ae_title: ANY_AE_TITLE.to_owned(),
+                address,
+            })
+            .collect()
+    }
+
+    fn matches(&self, calling_ae_title: &str, address: IpAddr) -> bool {
+        let title_fits = self.ae_title == ANY_AE_TITLE || self.ae_title == calling_ae_title;
+        title_fits && self.address.contains(address)
+    }
+}
+
+impl ScpConfig {
+    /// Says what is wrong with the settings, in a sentence that names the setting.
+    ///
+    /// # Errors
+    ///
+    /// The sentence.
+    pub fn check(&self) -> Result<(), String> {
+        if !is_ae_title(&self.ae_title) {
+            return Err(format!(
+                "ae_title {:?}: 1 to 16 letters, digits and signs are allowed, no backslash",
+                self.ae_title
+            ));
+        }
+        if !PDU_BYTES_RANGE.contains(&self.pdu_bytes_max) {
+            return Err(format!(
+                "pdu_bytes_max {}: {} to {} are allowed",
+                self.pdu_bytes_max,
+                PDU_BYTES_RANGE.start(),
+                PDU_BYTES_RANGE.end()
+            ));
+        }
+        let numbers = [
+            ("associations_max", self.associations_max == 0),
+            ("command_bytes_max", self.command_bytes_max < 1024),
+            ("request_seconds_max", self.request_seconds_max == 0),
+            ("idle_seconds_max", self.idle_seconds_max == 0),
+        ];
+        match numbers.into_iter().find(|(_, too_small)| *too_small) {
+            Some((name, _)) => Err(format!("{name} is too small to receive anything")),
+            None => Ok(()),
+        }
+    }
+
+    pub(super) fn allows(&self, calling_ae_title: &str, address: IpAddr) -> bool {
+        self.allow
+            .iter()
+            .any(|peer| peer.matches(calling_ae_title, address))
+    }
+
+    pub(super) fn request_time_max(&self) -> Duration {
+        Duration::from_secs(self.request_seconds_max)
+    }
+
+    pub(super) fn idle_time_max(&self) -> Duration {
+        Duration::from_secs(self.idle_seconds_max)
+    }
+
+    pub(super) fn stop_time_max(&self) -> Duration {
+        Duration::from_secs(self.stop_seconds_max)
+    }
+}
+
+/// PS3.5 section 6.2, AE: at most 16 characters of the default repertoire, no backslash.
+fn is_ae_title(text: &str) -> bool {
+    let printable = |byte: u8| (0x20..0x7f).contains(&byte) && byte != b'\\';
+    text.len() <= 16 && text.bytes().all(printable) && !text.trim().is_empty()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_defaults_are_right_and_allow_loopback_only() {
+        let config = ScpConfig::default();
+        assert_eq!(config.check(), Ok(()));
+        assert!(config.listen.ip().is_loopback());
+        assert!(config.allows("ANY", "127.0.0.1".parse().unwrap()));
+        assert!(config.allows("ANY", "::1".parse().unwrap()));
+        assert!(!config.allows("ANY", "192.168.0.1".parse().unwrap()));
+    }
+
+    #[test]
+    fn title_and_address_must_fit_the_same_entry() {
+        let entry = |ae_title: &str, address: &str| AllowedPeer {
+            ae_title: ae_title.to_owned(),
+            address: address.parse().unwrap(),
+        };
+        let config = ScpConfig {
+            allow: vec![entry("CT1", "10.0.0.1"), entry("CT2", "10.0.0.2")],
+            ..ScpConfig::default()
+        };
+        assert!(config.allows("CT1", "10.0.0.1".parse().unwrap()));
+        assert!(!config.allows("CT1", "10.0.0.2".parse().unwrap()));
+    }
+
+    #[test]
+    fn impossible_settings_are_named() {
+        let titles = ["", "   ", "SEVENTEEN_LETTERS", "A\\B", "ТЕЗ"];
+        for ae_title in titles.map(str::to_owned) {
+            let config = ScpConfig {
+                ae_title,
+                ..ScpConfig::default()
+            };
+            assert!(config.check().unwrap_err().contains("ae_title"));
+        }
+        let config = ScpConfig {
+            associations_max: 0,
+            ..ScpConfig::default()
+        };
+        assert!(config.check().unwrap_err().contains("associations_max"));
+    }
+}

@@ -1,0 +1,1 @@
+//! Raw clients against a running provider.
