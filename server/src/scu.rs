@@ -6,17 +6,19 @@
 
 use std::collections::BTreeSet;
 use std::fs::File;
-use std::io::{BufReader, Seek, SeekFrom};
+use std::io::{Read, Seek, SeekFrom};
 use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use dicom_core::{DataElement, VR, dicom_value};
 use dicom_dictionary_std::tags;
-use dicom_object::{FileMetaTable, InMemDicomObject};
+use dicom_object::InMemDicomObject;
 use dicom_transfer_syntax_registry::entries::IMPLICIT_VR_LITTLE_ENDIAN;
 use dicom_ul::association::{ClientAssociation, ClientAssociationOptions};
 use dicom_ul::pdu::{PDataValue, PDataValueType, Pdu, PresentationContextResultReason};
+use pipeline::intake::{META_BYTES_MAX, MetaParse, cut_short, parse_part10_meta};
+use pipeline::uid::Uid;
 
 /// Presentation contexts in one association: their ids are the odd numbers of one byte
 /// (PS3.8 9.3.2.2).
@@ -57,9 +59,9 @@ pub enum Sent {
     /// The peer does not take this SOP class in this transfer syntax.
     NotNegotiated {
         /// SOP class UID.
-        sop_class_uid: String,
+        sop_class: Uid,
         /// Transfer syntax UID.
-        transfer_syntax_uid: String,
+        transfer_syntax: Uid,
     },
     /// It is no DICOM file that can be sent.
     Unreadable {
@@ -96,14 +98,14 @@ pub enum ScuError {
 struct Head {
     path: PathBuf,
     context: Context,
-    sop_instance_uid: String,
+    sop_instance: Uid,
     data_set_offset: u64,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Context {
-    sop_class_uid: String,
-    transfer_syntax_uid: String,
+    sop_class: Uid,
+    transfer_syntax: Uid,
 }
 
 /// Sends the files in their order, over one association as long as [`CONTEXTS_MAX`] allows, and
@@ -122,12 +124,7 @@ pub fn send(
     for path in paths {
         match read_head(path) {
             Ok(head) => heads.push(head),
-            Err(error) => tell(
-                path,
-                Sent::Unreadable {
-                    reason: error.to_string(),
-                },
-            ),
+            Err(reason) => tell(path, Sent::Unreadable { reason }),
         }
     }
     for group in groups(&heads) {
@@ -136,19 +133,29 @@ pub fn send(
     Ok(())
 }
 
-fn read_head(path: &Path) -> Result<Head, Box<dyn std::error::Error>> {
-    let mut file = BufReader::new(File::open(path)?);
-    file.seek(SeekFrom::Start(128))?; // the preamble, PS3.10 7.1
-    let meta = FileMetaTable::from_reader(&mut file)?;
-    Ok(Head {
-        path: path.to_path_buf(),
-        context: Context {
-            sop_class_uid: meta.media_storage_sop_class_uid().to_owned(),
-            transfer_syntax_uid: meta.transfer_syntax().to_owned(),
-        },
-        sop_instance_uid: meta.media_storage_sop_instance_uid().to_owned(),
-        data_set_offset: file.stream_position()?,
-    })
+fn read_head(path: &Path) -> Result<Head, String> {
+    let mut prefix = Vec::new();
+    File::open(path)
+        .and_then(|file| file.take(META_BYTES_MAX as u64).read_to_end(&mut prefix))
+        .map_err(|error| format!("It cannot be read: {error}."))?;
+    match parse_part10_meta(&prefix) {
+        MetaParse::Meta {
+            transfer_syntax,
+            sop_class,
+            sop_instance,
+            dataset_offset,
+        } => Ok(Head {
+            path: path.to_path_buf(),
+            context: Context {
+                sop_class,
+                transfer_syntax,
+            },
+            sop_instance,
+            data_set_offset: dataset_offset as u64,
+        }),
+        MetaParse::NeedMore => Err(cut_short(prefix.len() as u64).to_string()),
+        MetaParse::Refusal(refusal) => Err(refusal.to_string()),
+    }
 }
 
 /// Runs of files that need no more presentation contexts than an association has.
@@ -200,8 +207,8 @@ fn associate(heads: &[Head], to: &Destination) -> Result<ClientAssociation<TcpSt
         .write_timeout(Duration::from_secs(SILENCE_SECONDS_MAX));
     for context in contexts {
         options = options.with_presentation_context(
-            context.sop_class_uid.as_str(),
-            vec![context.transfer_syntax_uid.as_str()],
+            context.sop_class.as_str(),
+            vec![context.transfer_syntax.as_str()],
         );
     }
     let failed = |reason: String| ScuError::Association {
@@ -227,8 +234,8 @@ fn store(
 ) -> Result<Sent, Box<dyn std::error::Error>> {
     let Some(context_id) = accepted_context(association, &head.context) else {
         return Ok(Sent::NotNegotiated {
-            sop_class_uid: head.context.sop_class_uid.clone(),
-            transfer_syntax_uid: head.context.transfer_syntax_uid.clone(),
+            sop_class: head.context.sop_class.clone(),
+            transfer_syntax: head.context.transfer_syntax.clone(),
         });
     };
     let mut file = File::open(&head.path)?;
@@ -253,9 +260,9 @@ fn accepted_context(association: &ClientAssociation<TcpStream>, wanted: &Context
         .iter()
         .find_map(|context| {
             (context.reason == PresentationContextResultReason::Acceptance
-                && context.abstract_syntax == wanted.sop_class_uid
-                && context.transfer_syntax == wanted.transfer_syntax_uid)
-                .then_some(context.id)
+                && context.abstract_syntax == wanted.sop_class.as_str()
+                && context.transfer_syntax == wanted.transfer_syntax.as_str())
+            .then_some(context.id)
         })
 }
 
@@ -264,12 +271,15 @@ fn store_request(head: &Head, message_id: u16) -> Result<Vec<u8>, Box<dyn std::e
     let uid = |tag, value: &str| DataElement::new(tag, VR::UI, dicom_value!(Str, value));
     let number = |tag, value: u16| DataElement::new(tag, VR::US, dicom_value!(U16, [value]));
     let command = InMemDicomObject::command_from_element_iter([
-        uid(tags::AFFECTED_SOP_CLASS_UID, &head.context.sop_class_uid),
+        uid(
+            tags::AFFECTED_SOP_CLASS_UID,
+            head.context.sop_class.as_str(),
+        ),
         number(tags::COMMAND_FIELD, 0x0001), // C-STORE-RQ
         number(tags::MESSAGE_ID, message_id),
         number(tags::PRIORITY, 0x0000),              // medium
         number(tags::COMMAND_DATA_SET_TYPE, 0x0001), // anything but 0x0101: a data set follows
-        uid(tags::AFFECTED_SOP_INSTANCE_UID, &head.sop_instance_uid),
+        uid(tags::AFFECTED_SOP_INSTANCE_UID, head.sop_instance.as_str()),
     ]);
     let mut bytes = Vec::new();
     command.write_dataset_with_ts(&mut bytes, &IMPLICIT_VR_LITTLE_ENDIAN.erased())?;
@@ -347,14 +357,18 @@ fn with_causes(error: &dyn std::error::Error) -> String {
 mod tests {
     use super::*;
 
-    fn head(sop_class_uid: &str, number: usize) -> Head {
+    fn uid(text: &str) -> Uid {
+        Uid::new(text).expect("a UID")
+    }
+
+    fn head(sop_class: &str, number: usize) -> Head {
         Head {
             path: PathBuf::from(format!("{number}.dcm")),
             context: Context {
-                sop_class_uid: sop_class_uid.to_owned(),
-                transfer_syntax_uid: "1.2.840.10008.1.2.1".to_owned(),
+                sop_class: uid(sop_class),
+                transfer_syntax: uid("1.2.840.10008.1.2.1"),
             },
-            sop_instance_uid: format!("2.25.{number}"),
+            sop_instance: uid(&format!("2.25.{number}")),
             data_set_offset: 0,
         }
     }
