@@ -7,6 +7,7 @@
 //! Everything here blocks on the disk: async callers go through `tokio::task::spawn_blocking`.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
