@@ -55,31 +55,10 @@ pub fn start_logs(config: &LogConfig) -> Result<(), FilterError> {
     Ok(())
 }
 
-/// The process's metrics, kept from the first call on.
-pub fn start_metrics() {
-    static STARTED: OnceLock<()> = OnceLock::new();
-    STARTED.get_or_init(|| {
-        handle();
-        describe();
-    });
-}
-
-/// All metrics in the text form of Prometheus.
-///
-/// # Errors
-///
-/// [`StateError`] if the studies cannot be counted.
-pub async fn render_metrics(state: &State) -> Result<String, StateError> {
-    for (study_state, studies) in state.studies_by_state().await? {
-        gauge!("tez_studies", "state" => study_state.as_str()).set(studies as f64);
-    }
-    handle().run_upkeep();
-    Ok(handle().render())
-}
-
-fn handle() -> &'static PrometheusHandle {
+/// Keeps the process's metrics from the first call on, and gives the handle that writes them out.
+pub fn start_metrics() -> PrometheusHandle {
     static HANDLE: OnceLock<PrometheusHandle> = OnceLock::new();
-    HANDLE.get_or_init(|| {
+    let started = HANDLE.get_or_init(|| {
         let seconds = Matcher::Suffix("_seconds".to_owned());
         let recorder = PrometheusBuilder::new()
             .set_buckets_for_metric(seconds, &SECONDS_BUCKETS)
@@ -89,8 +68,24 @@ fn handle() -> &'static PrometheusHandle {
         if metrics::set_global_recorder(recorder).is_err() {
             tracing::warn!("another part of the process keeps the metrics; ours stay empty");
         }
+        describe();
         handle
-    })
+    });
+    started.clone()
+}
+
+/// All metrics in the text form of Prometheus.
+///
+/// # Errors
+///
+/// [`StateError`] if the studies cannot be counted.
+pub async fn render_metrics(state: &State) -> Result<String, StateError> {
+    let handle = start_metrics();
+    for (study_state, studies) in state.studies_by_state().await? {
+        gauge!("tez_studies", "state" => study_state.as_str()).set(studies as f64);
+    }
+    handle.run_upkeep();
+    Ok(handle.render())
 }
 
 fn describe() {
@@ -150,21 +145,18 @@ mod tests {
     #[tokio::test]
     async fn metrics_count_objects_and_show_every_state() {
         start_metrics();
-        start_metrics();
         let folder = tempfile::tempdir().unwrap();
         let state = State::open(folder.path()).await.unwrap();
         count_object(Receipt::New);
         show_queue(3, 1);
         let text = render_metrics(&state).await.unwrap();
-        assert!(
-            text.contains("tez_objects_total{receipt=\"new\"} "),
-            "{text}"
-        );
-        assert!(text.contains("tez_queue_length 3"), "{text}");
-        assert!(
-            text.contains("tez_studies{state=\"not_analysed\"} 0"),
-            "{text}"
-        );
+        for part in [
+            "tez_objects_total{receipt=\"new\"} ",
+            "tez_queue_length 3",
+            "tez_studies{state=\"not_analysed\"} 0",
+        ] {
+            assert!(text.contains(part), "{part}: {text}");
+        }
     }
 
     #[test]

@@ -1,1 +1,522 @@
+//! The task on a set clock, with objects written by hand and an analysis that tells what it got.
 
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use dicom_core::{DataElement, VR, dicom_value};
+use dicom_dictionary_std::{tags, uids};
+use dicom_object::{FileMetaTableBuilder, InMemDicomObject};
+use jiff::Timestamp;
+use models::report::{ReportState, StudyReport};
+use models::triage::Priority;
+use pipeline::content::ContentHasher;
+use pipeline::instance::Instance;
+use pipeline::limits::Limits;
+use pipeline::reason::{Reason, ReasonCode};
+use pipeline::uid::Uid;
+use tokio::sync::{broadcast, mpsc};
+
+use super::{Parts, Studies};
+use crate::clock::Clock;
+use crate::config::AssemblyConfig;
+use crate::events::{Event, Events};
+use crate::intake::{Channel, Claim, IntakeEvent, Receipt};
+use crate::objects::{RecoveredObject, StoredObject};
+use crate::state::{State, StudyDetails, StudyState};
+use crate::worker::{Analyse, not_analysed};
+
+/// Longest wait for what must happen, seconds; only a failing test waits so long.
+const PATIENCE_SECONDS: u64 = 20;
+
+/// Says how many objects it got; waits for a word if it has an ear.
+struct Teller {
+    ear: Option<Arc<std::sync::Mutex<std::sync::mpsc::Receiver<()>>>>,
+}
+
+impl Analyse for Teller {
+    fn analyse(&mut self, study_uid: &Uid, instances: &[Instance]) -> StudyReport {
+        if let Some(ear) = &self.ear {
+            ear.lock().unwrap().recv().unwrap();
+        }
+        let text = format!("{} objects", instances.len());
+        StudyReport {
+            state: ReportState::Analysed,
+            priority: Priority::Urgent,
+            ..not_analysed(study_uid, vec![Reason::new(ReasonCode::Chosen, text)])
+        }
+    }
+}
+
+/// A running task, its database and its folder of objects.
+struct Scene {
+    folder: PathBuf,
+    clock: Clock,
+    state: State,
+    live: broadcast::Receiver<Event>,
+    intake: mpsc::Sender<IntakeEvent>,
+    studies: Studies,
+    /// Lets one analysis go on, in scenes that hold them.
+    word: std::sync::mpsc::Sender<()>,
+}
+
+impl Scene {
+    async fn start(folder: &Path) -> Self {
+        Self::start_with(folder, Vec::new(), false, AssemblyConfig::default()).await
+    }
+
+    async fn start_with(
+        folder: &Path,
+        on_disk: Vec<RecoveredObject>,
+        held: bool,
+        assembly: AssemblyConfig,
+    ) -> Self {
+        let clock = Clock::stopped_at(Timestamp::from_second(1_700_000_000).unwrap());
+        let state = State::open(folder).await.unwrap();
+        let events = Events::new(clock.clone());
+        let live = events.subscribe(None).live;
+        let (word, ear) = std::sync::mpsc::channel();
+        let ear = held.then(|| Arc::new(std::sync::Mutex::new(ear)));
+        let (intake, receiver) = mpsc::channel(1_024);
+        let parts = Parts {
+            assembly,
+            limits: Limits::default(),
+            clock: clock.clone(),
+            state: state.clone(),
+            events,
+            make_analyse: Arc::new(move || Box::new(Teller { ear: ear.clone() })),
+            workers: 1,
+        };
+        Self {
+            folder: folder.to_owned(),
+            studies: Studies::start(parts, on_disk, receiver).await.unwrap(),
+            clock,
+            state,
+            live,
+            intake,
+            word,
+        }
+    }
+
+    /// Writes an object and tells that it is stored.
+    async fn store(&self, session: u64, object: Object<'_>) {
+        let stored = object.write(&self.folder);
+        let event = IntakeEvent::Stored {
+            session,
+            channel: Channel::Dimse,
+            peer: "CT1".to_owned(),
+            claim: Claim {
+                sop_class_uid: uid(uids::CT_IMAGE_STORAGE),
+                sop_instance_uid: uid(object.sop),
+                transfer_syntax_uid: uid(uids::EXPLICIT_VR_LITTLE_ENDIAN),
+            },
+            object: stored,
+            receipt: object.receipt,
+        };
+        self.intake.send(event).await.unwrap();
+    }
+
+    async fn finish(&self, session: u64) {
+        let event = IntakeEvent::SessionFinished { session };
+        self.intake.send(event).await.unwrap();
+    }
+
+    /// Waits until an event of type `kind` was told.
+    async fn told(&mut self, kind: &str) -> serde_json::Value {
+        let patience = Duration::from_secs(PATIENCE_SECONDS);
+        let mut seen = Vec::new();
+        let wait = async {
+            loop {
+                let event = serde_json::to_value(self.live.recv().await.unwrap()).unwrap();
+                if event["type"] == kind {
+                    return event;
+                }
+                seen.push(event["type"].to_string());
+            }
+        };
+        let found = tokio::time::timeout(patience, wait).await;
+        found.unwrap_or_else(|_| panic!("no {kind} among {seen:?}"))
+    }
+
+    /// Waits until `holds` is true of the study.
+    async fn until(&self, holds: impl Fn(&StudyDetails) -> bool) -> StudyDetails {
+        for _ in 0..PATIENCE_SECONDS * 200 {
+            if let Some(study) = self.state.study(&uid("1.1")).await.unwrap()
+                && holds(&study)
+            {
+                return study;
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        panic!("still {:?}", self.state.study(&uid("1.1")).await.unwrap());
+    }
+
+    async fn quiet(&self) {
+        self.clock.advance(Duration::from_secs(5));
+    }
+}
+
+/// An object of study 1.1.
+#[derive(Clone, Copy)]
+struct Object<'a> {
+    sop: &'a str,
+    patient_id: &'a str,
+    image: bool,
+    readable: bool,
+    receipt: Receipt,
+    /// Makes the content another one.
+    comment: &'a str,
+}
+
+impl Default for Object<'_> {
+    fn default() -> Self {
+        Self {
+            sop: "1.1.1.1",
+            patient_id: "P1",
+            image: true,
+            readable: true,
+            receipt: Receipt::New,
+            comment: "",
+        }
+    }
+}
+
+impl Object<'_> {
+    fn write(&self, folder: &Path) -> StoredObject {
+        let mut hasher = ContentHasher::new(uids::EXPLICIT_VR_LITTLE_ENDIAN);
+        hasher.update(format!("{}{}", self.sop, self.comment).as_bytes());
+        let content = hasher.finish();
+        let path = folder.join(format!("{content}_{}.dcm", self.sop));
+        if self.readable {
+            self.write_dicom(&path);
+        } else {
+            std::fs::write(&path, "not DICOM").unwrap();
+        }
+        let bytes = std::fs::metadata(&path).unwrap().len();
+        StoredObject {
+            content,
+            path,
+            bytes,
+        }
+    }
+
+    fn write_dicom(&self, path: &Path) {
+        let text = |tag, vr, value: &str| DataElement::new(tag, vr, dicom_value!(Str, value));
+        let short = |tag, value: u16| DataElement::new(tag, VR::US, dicom_value!(U16, [value]));
+        let mut object = InMemDicomObject::from_element_iter([
+            text(tags::SOP_CLASS_UID, VR::UI, uids::CT_IMAGE_STORAGE),
+            text(tags::SOP_INSTANCE_UID, VR::UI, self.sop),
+            text(tags::STUDY_INSTANCE_UID, VR::UI, "1.1"),
+            text(tags::SERIES_INSTANCE_UID, VR::UI, "1.1.1"),
+            text(tags::PATIENT_NAME, VR::PN, "Doe^Jane"),
+            text(tags::PATIENT_ID, VR::LO, self.patient_id),
+            text(tags::MODALITY, VR::CS, "CT"),
+        ]);
+        if self.image {
+            for (tag, value) in [
+                (tags::ROWS, 1),
+                (tags::COLUMNS, 1),
+                (tags::SAMPLES_PER_PIXEL, 1),
+                (tags::BITS_ALLOCATED, 16),
+                (tags::BITS_STORED, 16),
+                (tags::HIGH_BIT, 15),
+                (tags::PIXEL_REPRESENTATION, 1),
+            ] {
+                object.put(short(tag, value));
+            }
+            object.put(text(
+                tags::PHOTOMETRIC_INTERPRETATION,
+                VR::CS,
+                "MONOCHROME2",
+            ));
+            object.put(DataElement::new(
+                tags::PIXEL_DATA,
+                VR::OW,
+                dicom_value!(U16, [0]),
+            ));
+        }
+        let meta = FileMetaTableBuilder::new().transfer_syntax(uids::EXPLICIT_VR_LITTLE_ENDIAN);
+        object.with_meta(meta).unwrap().write_to_file(path).unwrap();
+    }
+
+    fn recovered(&self, folder: &Path) -> RecoveredObject {
+        RecoveredObject {
+            sop_instance_uid: uid(self.sop),
+            object: self.write(folder),
+        }
+    }
+}
+
+fn uid(text: &str) -> Uid {
+    Uid::new(text).unwrap()
+}
+
+fn slice(sop: &str) -> Object<'_> {
+    Object {
+        sop,
+        ..Object::default()
+    }
+}
+
+#[tokio::test]
+async fn a_study_that_cannot_be_shown_to_be_whole_is_analysed_after_its_quiet_time() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut scene = Scene::start(folder.path()).await;
+    scene.store(1, slice("1.1.1.1")).await;
+    scene.store(1, slice("1.1.1.2")).await;
+    scene.finish(1).await;
+    scene.told("study_receiving").await;
+    scene.until(|study| study.study.counts.images == 2).await;
+    scene.quiet().await;
+    assert_eq!(scene.told("study_complete").await["proven"], false);
+    assert_eq!(scene.told("study_analysed").await["priority"], "urgent");
+    let study = scene.until(|study| study.study.state.is_terminal()).await;
+    assert_eq!(study.study.state, StudyState::Analysed);
+    assert_eq!(study.report.unwrap()["reasons"][0]["text"], "2 objects");
+    assert_eq!(study.study.patient.name, "Doe^Jane");
+    assert!(study.study.times.analysed.is_some());
+    scene.studies.stop().await;
+}
+
+#[tokio::test]
+async fn a_late_slice_reopens_the_study_and_the_new_result_supersedes_the_old_one() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut scene = Scene::start(folder.path()).await;
+    scene.store(1, slice("1.1.1.1")).await;
+    scene.told("study_receiving").await;
+    scene.quiet().await;
+    scene.told("study_analysed").await;
+    scene.store(2, slice("1.1.1.2")).await;
+    assert_eq!(scene.told("study_receiving").await["reopened"], true);
+    let between = scene.until(|study| study.study.generation == 2).await;
+    assert_eq!(
+        between.study.result.priority,
+        Priority::Urgent,
+        "the old result stands until then"
+    );
+    scene.quiet().await;
+    assert_eq!(scene.told("result_superseded").await["generation"], 1);
+    assert_eq!(scene.told("study_analysed").await["generation"], 2);
+    let study = scene.until(|study| study.study.state.is_terminal()).await;
+    assert_eq!(study.report.unwrap()["reasons"][0]["text"], "2 objects");
+    assert!(study.rounds[0].superseded_at.is_some());
+    assert!(study.rounds[1].superseded_at.is_none());
+    scene.studies.stop().await;
+}
+
+#[tokio::test]
+async fn a_slice_that_comes_during_the_analysis_leads_to_a_second_round() {
+    let folder = tempfile::tempdir().unwrap();
+    let assembly = AssemblyConfig::default();
+    let mut scene = Scene::start_with(folder.path(), Vec::new(), true, assembly).await;
+    scene.store(1, slice("1.1.1.1")).await;
+    scene.told("study_receiving").await;
+    scene.quiet().await;
+    scene.told("study_analysing").await;
+    scene.store(1, slice("1.1.1.2")).await;
+    assert_eq!(scene.told("study_receiving").await["reopened"], true);
+    scene.word.send(()).unwrap();
+    assert_eq!(scene.told("study_analysed").await["generation"], 1);
+    assert_eq!(
+        scene.until(|_| true).await.study.state,
+        StudyState::Receiving
+    );
+    scene.quiet().await;
+    scene.word.send(()).unwrap();
+    assert_eq!(scene.told("study_analysed").await["generation"], 2);
+    scene.studies.stop().await;
+}
+
+#[tokio::test]
+async fn a_report_object_that_comes_late_joins_the_study_and_changes_no_result() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut scene = Scene::start(folder.path()).await;
+    scene.store(1, slice("1.1.1.1")).await;
+    scene.told("study_receiving").await;
+    scene.quiet().await;
+    scene.told("study_analysed").await;
+    let report = Object {
+        sop: "1.1.1.9",
+        image: false,
+        ..Object::default()
+    };
+    scene.store(2, report).await;
+    let study = scene.until(|study| study.study.counts.objects == 2).await;
+    assert_eq!(study.study.state, StudyState::Analysed);
+    assert_eq!(study.study.generation, 1);
+    assert_eq!(study.study.counts.images, 1);
+    scene.studies.stop().await;
+}
+
+#[tokio::test]
+async fn a_study_without_any_image_comes_to_an_end_too() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut scene = Scene::start(folder.path()).await;
+    let report = Object {
+        image: false,
+        ..Object::default()
+    };
+    scene.store(1, report).await;
+    scene.told("study_receiving").await;
+    scene.quiet().await;
+    scene.until(|study| study.study.state.is_terminal()).await;
+    scene.studies.stop().await;
+}
+
+#[tokio::test]
+async fn an_object_that_cannot_be_read_is_kept_told_and_listed() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut scene = Scene::start(folder.path()).await;
+    let broken = Object {
+        readable: false,
+        ..Object::default()
+    };
+    scene.store(1, broken).await;
+    assert_eq!(
+        scene.told("object_unreadable").await["sop_instance_uid"],
+        "1.1.1.1"
+    );
+    let listed = scene.state.unreadable_objects().await.unwrap();
+    assert_eq!(listed.len(), 1);
+    assert_eq!(listed[0].peer, "CT1");
+    assert!(!listed[0].reason.text.is_empty());
+    assert!(folder.path().join(&listed[0].path).is_file());
+    assert_eq!(
+        scene
+            .state
+            .worklist(10, 0)
+            .await
+            .unwrap()
+            .unreadable_objects,
+        1
+    );
+    scene.studies.stop().await;
+}
+
+#[tokio::test]
+async fn other_content_under_a_known_uid_and_another_patient_are_reported() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut scene = Scene::start(folder.path()).await;
+    scene.store(1, slice("1.1.1.1")).await;
+    let other = Object {
+        comment: "other",
+        receipt: Receipt::Conflict,
+        patient_id: "P2",
+        ..Object::default()
+    };
+    scene.store(1, other).await;
+    assert_eq!(
+        scene.told("object_conflict").await["sop_instance_uid"],
+        "1.1.1.1"
+    );
+    let study = scene.until(|study| study.study.counts.conflicts == 1).await;
+    let codes: Vec<_> = study
+        .problems
+        .iter()
+        .map(|problem| problem.reason.code)
+        .collect();
+    assert_eq!(
+        codes,
+        [ReasonCode::BadIdentifier, ReasonCode::ConflictingDuplicate]
+    );
+    assert_eq!(study.study.patient.id, "P1");
+    scene.studies.stop().await;
+}
+
+#[tokio::test]
+async fn a_duplicate_changes_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut scene = Scene::start(folder.path()).await;
+    scene.store(1, slice("1.1.1.1")).await;
+    scene.told("study_receiving").await;
+    scene.quiet().await;
+    scene.told("study_analysed").await;
+    let again = Object {
+        receipt: Receipt::Duplicate,
+        ..Object::default()
+    };
+    scene.store(2, again).await;
+    scene.finish(2).await;
+    scene
+        .store(
+            3,
+            Object {
+                readable: false,
+                sop: "1.1.1.7",
+                ..Object::default()
+            },
+        )
+        .await;
+    scene.told("object_unreadable").await;
+    let study = scene.until(|_| true).await;
+    assert_eq!(study.study.generation, 1);
+    assert_eq!(study.study.counts.objects, 1);
+    scene.studies.stop().await;
+}
+
+#[tokio::test]
+async fn objects_that_only_the_disk_knows_are_taken_in_at_the_next_start() {
+    let folder = tempfile::tempdir().unwrap();
+    let on_disk = vec![
+        slice("1.1.1.1").recovered(folder.path()),
+        slice("1.1.1.2").recovered(folder.path()),
+    ];
+    let assembly = AssemblyConfig::default();
+    let mut scene = Scene::start_with(folder.path(), on_disk, false, assembly).await;
+    assert_eq!(scene.until(|_| true).await.study.counts.images, 2);
+    scene.quiet().await;
+    scene.told("study_analysed").await;
+    scene.studies.stop().await;
+}
+
+#[tokio::test]
+async fn a_study_that_was_not_at_its_end_goes_on_after_a_restart() {
+    let folder = tempfile::tempdir().unwrap();
+    let assembly = AssemblyConfig::default();
+    // One study is being received, the other one analysed, when Tez ends.
+    let mut scene = Scene::start_with(folder.path(), Vec::new(), true, assembly.clone()).await;
+    scene.store(1, slice("1.1.1.1")).await;
+    scene.told("study_receiving").await;
+    scene.quiet().await;
+    scene.told("study_analysing").await;
+    let Scene {
+        studies,
+        state,
+        clock,
+        ..
+    } = scene;
+    let stopped = tokio::spawn(studies.stop());
+    // The worker never comes back: the stop gives up on it.
+    while !stopped.is_finished() {
+        clock.advance(Duration::from_secs(1));
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    state.close().await;
+
+    let on_disk = vec![slice("1.1.1.1").recovered(folder.path())];
+    let mut scene = Scene::start_with(folder.path(), on_disk, false, assembly).await;
+    let study = scene.until(|study| study.study.state.is_terminal()).await;
+    assert_eq!(study.study.generation, 1);
+    assert_eq!(
+        study.study.counts.objects, 1,
+        "the known object was not taken in again"
+    );
+    scene.store(2, slice("1.1.1.2")).await;
+    scene.told("study_receiving").await;
+    scene.studies.stop().await;
+}
+
+#[tokio::test]
+async fn one_open_study_too_many_ends_the_quiet_time_of_the_oldest() {
+    let folder = tempfile::tempdir().unwrap();
+    let assembly = AssemblyConfig {
+        open_studies_max: 1,
+        ..AssemblyConfig::default()
+    };
+    let on_disk = vec![slice("1.1.1.1").recovered(folder.path())];
+    let scene = Scene::start_with(folder.path(), on_disk, false, assembly).await;
+    scene
+        .until(|study| study.study.state == StudyState::Receiving)
+        .await;
+    scene.studies.stop().await;
+}
