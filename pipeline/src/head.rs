@@ -1,1 +1,505 @@
 //! Is this volume a head, and how much of one? Asked of the pixels, not of the header.
+//!
+//! A copy of 4 mm voxels is enough. Soft tissue that sees bone in most directions within its slice
+//! is *enclosed*; the largest connected piece of it is the candidate for the inside of a skull. It
+//! is one if it has the size and roundness of a brain, the density of brain, bone close around it
+//! (a craniotomy's gap is tolerated), and little but scalp outside. A chest, a belly, a pelvis, a
+//! knee, a neck and a phantom each fail one of these.
+
+use std::collections::VecDeque;
+
+use ndarray::{Array2, Array3, ArrayView2, Axis, s};
+
+use crate::prepare::average::PatientView;
+use crate::reason::{Reason, ReasonCode};
+use crate::volume::{Grid, PatientPoint, Volume, VoxelPoint};
+
+/// Side of the copy's voxels, mm.
+const VOXEL_MM: f64 = 4.0;
+/// At least this is bone after averaging over a voxel, HU.
+const BONE_HU: f32 = 250.0;
+/// Brain, fluid and blood after averaging, HU.
+const BRAIN_HU: std::ops::RangeInclusive<f32> = -25.0..=110.0;
+/// At least this is body and not air, HU.
+const BODY_HU: f32 = -300.0;
+/// Of eight directions within a slice, so many must meet bone.
+const DIRECTIONS_MIN: u8 = 5;
+/// How far a skull may lie from tissue that it encloses, mm.
+const SIGHT_MM: f64 = 160.0;
+/// Largest cross-section of the inside of a skull, newborn to adult, cm².
+const AREA_CM2: std::ops::RangeInclusive<f64> = 45.0..=280.0;
+/// Shorter and longer side of that cross-section, mm.
+const SHORT_SIDE_MM: std::ops::RangeInclusive<f64> = 60.0..=190.0;
+const LONG_SIDE_MM: std::ops::RangeInclusive<f64> = 75.0..=235.0;
+/// Share of the cross-section's rectangle that it fills: an ellipse fills 0.79, a square all.
+const ROUNDNESS: std::ops::RangeInclusive<f64> = 0.58..=0.92;
+/// Mean density of the inside; water is nearer to 0.
+const MEAN_HU: std::ops::RangeInclusive<f64> = 8.0..=65.0;
+/// Bone lies this near to the inside's rim, voxels …
+const RIM_VOXELS: usize = 3;
+/// … along at least this share of the rim.
+const RIM_SHARE_MIN: f64 = 0.55;
+/// Area of the body over area of the inside, at most; an adult head has 1.6, a pelvis 5.
+const BODY_RATIO_MAX: f64 = 2.6;
+/// Brain in the topmost plane below which the vertex is covered, cm²; its cap is then 2 mm high.
+const VERTEX_CM2: f64 = 12.0;
+/// Share of the largest cross-section in the lowest plane below which the base is covered.
+const BASE_SHARE: f64 = 0.25;
+
+/// What the pixels say about the head.
+#[derive(Clone, Debug, PartialEq)]
+pub struct HeadFacts {
+    /// Whether this is a head, else why not ([`ReasonCode::NotHead`]).
+    pub is_head: Result<(), Reason>,
+    /// Middle of the skull's bounds; without a head, of the body's; in an empty volume, its own.
+    pub centre_mm: PatientPoint,
+    /// Opposite corners of the skull's bounds along the volume's axes (right, front, feet; then
+    /// left, back, head), or of what `centre_mm` is the middle of.
+    pub bounds_mm: [PatientPoint; 2],
+    /// The stack ends above the brain.
+    pub covers_vertex: bool,
+    /// The stack begins at the skull base or below.
+    pub covers_base: bool,
+    /// The field of view cuts the skull.
+    pub cut_by_field: bool,
+    /// What is missing, as sentences; empty for a whole head and for what is no head.
+    pub warnings: Vec<Reason>,
+}
+
+impl HeadFacts {
+    /// Whether the stack spans the head from base to vertex.
+    pub fn is_whole(&self) -> bool {
+        self.is_head.is_ok() && self.covers_vertex && self.covers_base && !self.cut_by_field
+    }
+}
+
+/// Looks for a head in `volume`. Costs one pass over its voxels.
+pub fn examine(volume: &Volume) -> HeadFacts {
+    let coarse = Coarse::of(volume);
+    let inside = coarse.inside();
+    match coarse.judge(&inside) {
+        Ok(()) => coarse.head_facts(&inside),
+        Err(reason) => coarse.other_facts(reason),
+    }
+}
+
+/// The coarse copy; axes: z, y, x along the patient.
+struct Coarse {
+    hounsfield: Array3<f32>,
+    grid: Grid,
+}
+
+/// The candidate for the inside of a skull.
+struct Inside {
+    mask: Array3<bool>,
+    /// Cross-section of each plane, cm².
+    areas_cm2: Vec<f64>,
+    /// Plane of the largest one.
+    widest: usize,
+}
+
+impl Coarse {
+    fn of(volume: &Volume) -> Self {
+        let view = PatientView::of(volume);
+        let size = [0, 1, 2].map(|axis| {
+            boxes(view.grid.size[axis] as f64 * view.grid.spacing_mm[axis] / VOXEL_MM)
+        });
+        let grid = view.lattice(view.middle(), [VOXEL_MM; 3], size);
+        Self {
+            hounsfield: view.average(&grid),
+            grid,
+        }
+    }
+
+    fn plane_cm2() -> f64 {
+        VOXEL_MM * VOXEL_MM / 100.0
+    }
+
+    /// Largest connected piece of enclosed soft tissue.
+    fn inside(&self) -> Inside {
+        let mut enclosed = Array3::from_elem(self.hounsfield.dim(), false);
+        for (plane, mut out) in self
+            .hounsfield
+            .outer_iter()
+            .zip(enclosed.outer_iter_mut())
+        {
+            let sight = bone_in_sight(plane);
+            for ((flag, hounsfield), seen) in out.iter_mut().zip(plane).zip(&sight) {
+                *flag = BRAIN_HU.contains(hounsfield) && *seen >= DIRECTIONS_MIN;
+            }
+        }
+        let mask = largest_piece(&enclosed);
+        let areas_cm2: Vec<f64> = mask
+            .outer_iter()
+            .map(|plane| count(plane.iter().copied()) as f64 * Self::plane_cm2())
+            .collect();
+        let widest = (0..areas_cm2.len())
+            .max_by(|a, b| areas_cm2[*a].total_cmp(&areas_cm2[*b]))
+            .unwrap_or(0);
+        Inside {
+            mask,
+            areas_cm2,
+            widest,
+        }
+    }
+
+    fn judge(&self, inside: &Inside) -> Result<(), Reason> {
+        let area_cm2 = inside.areas_cm2.get(inside.widest).copied().unwrap_or(0.0);
+        if !AREA_CM2.contains(&area_cm2) {
+            return not_head(format!(
+                "the largest cross-section of soft tissue within bone is {area_cm2:.0} cm²; \
+                 inside a skull it is {:.0} to {:.0} cm²",
+                AREA_CM2.start(),
+                AREA_CM2.end()
+            ));
+        }
+        let mask = inside.mask.index_axis(Axis(0), inside.widest);
+        let plane = self.hounsfield.index_axis(Axis(0), inside.widest);
+        check_shape(mask, area_cm2)?;
+        self.check_density(inside)?;
+        check_rim(mask, plane)?;
+        check_body(plane, area_cm2)
+    }
+
+    fn check_density(&self, inside: &Inside) -> Result<(), Reason> {
+        let values = || {
+            self.hounsfield
+                .iter()
+                .zip(&inside.mask)
+                .filter(|(_, is_inside)| **is_inside)
+                .map(|(hounsfield, _)| f64::from(*hounsfield))
+        };
+        let mean_hu = values().sum::<f64>() / values().count() as f64;
+        if MEAN_HU.contains(&mean_hu) {
+            return Ok(());
+        }
+        not_head(format!(
+            "what the bone encloses has {mean_hu:.0} HU on average; a brain has {:.0} to {:.0}",
+            MEAN_HU.start(),
+            MEAN_HU.end()
+        ))
+    }
+
+    fn head_facts(&self, inside: &Inside) -> HeadFacts {
+        let skull = self.skull(inside);
+        let bounds = bounds(&skull).unwrap_or([[0; 3]; 2]);
+        let largest_cm2 = inside.areas_cm2.get(inside.widest).copied().unwrap_or(0.0);
+        let lowest_cm2 = inside.areas_cm2.first().copied().unwrap_or(0.0);
+        let topmost_cm2 = inside.areas_cm2.last().copied().unwrap_or(0.0);
+        let covers_vertex = topmost_cm2 <= VERTEX_CM2;
+        let covers_base = lowest_cm2 <= BASE_SHARE * largest_cm2;
+        let cut_by_field = touches_side(&skull);
+        HeadFacts {
+            is_head: Ok(()),
+            centre_mm: self.centre_of(bounds),
+            bounds_mm: self.corners_of(bounds),
+            covers_vertex,
+            covers_base,
+            cut_by_field,
+            warnings: coverage_warnings(
+                (!covers_vertex).then_some(topmost_cm2),
+                (!covers_base).then_some(lowest_cm2),
+                cut_by_field,
+            ),
+        }
+    }
+
+    fn other_facts(&self, reason: Reason) -> HeadFacts {
+        let body = self.hounsfield.mapv(|hounsfield| hounsfield > BODY_HU);
+        let whole = [[0; 3], self.grid.size.map(|side| side.saturating_sub(1))];
+        let bounds = bounds(&body).unwrap_or(whole);
+        HeadFacts {
+            is_head: Err(reason),
+            centre_mm: self.centre_of(bounds),
+            bounds_mm: self.corners_of(bounds),
+            covers_vertex: false,
+            covers_base: false,
+            cut_by_field: false,
+            warnings: Vec::new(),
+        }
+    }
+
+    /// The inside and the bone that lies close around it in each plane.
+    fn skull(&self, inside: &Inside) -> Array3<bool> {
+        let mut skull = inside.mask.clone();
+        for ((mut out, mask), plane) in skull
+            .outer_iter_mut()
+            .zip(inside.mask.outer_iter())
+            .zip(self.hounsfield.outer_iter())
+        {
+            let near = grown(mask, RIM_VOXELS);
+            for ((flag, near), hounsfield) in out.iter_mut().zip(&near).zip(plane) {
+                *flag |= *near && *hounsfield >= BONE_HU;
+            }
+        }
+        skull
+    }
+
+    fn centre_of(&self, [low, high]: [[usize; 3]; 2]) -> PatientPoint {
+        let middle = std::array::from_fn(|axis| (low[axis] + high[axis]) as f64 / 2.0);
+        self.grid.patient_from_voxel(VoxelPoint(middle))
+    }
+
+    fn corners_of(&self, [low, high]: [[usize; 3]; 2]) -> [PatientPoint; 2] {
+        [
+            low.map(|at| at as f64 - 0.5),
+            high.map(|at| at as f64 + 0.5),
+        ]
+        .map(|corner| self.grid.patient_from_voxel(VoxelPoint(corner)))
+    }
+}
+
+/// Whole boxes that cover a length; a sliver does not make one.
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "a volume's side is limited and positive"
+)]
+fn boxes(length: f64) -> usize {
+    (length - 0.1).ceil().max(1.0) as usize
+}
+
+fn count(flags: impl Iterator<Item = bool>) -> usize {
+    flags.filter(|flag| *flag).count()
+}
+
+fn not_head(why: String) -> Result<(), Reason> {
+    Err(Reason::new(
+        ReasonCode::NotHead,
+        format!("By its pixels this is not a head: {why}."),
+    ))
+}
+
+/// For each voxel the number of the plane's eight directions in which bone is met.
+fn bone_in_sight(plane: ArrayView2<'_, f32>) -> Array2<u8> {
+    let mut seen = Array2::zeros(plane.dim());
+    for (down, right) in [
+        (0, 1),
+        (0, -1),
+        (1, 0),
+        (-1, 0),
+        (1, 1),
+        (1, -1),
+        (-1, 1),
+        (-1, -1),
+    ] {
+        look(plane, down, right, &mut seen);
+    }
+    seen
+}
+
+/// Adds one to each voxel that meets bone when it looks back against the direction `down`, `right`.
+fn look(plane: ArrayView2<'_, f32>, down: isize, right: isize, seen: &mut Array2<u8>) {
+    let (rows, columns) = plane.dim();
+    let stride_mm = VOXEL_MM * ((down * down + right * right) as f64).sqrt();
+    // Distance to the last bone on the way, mm.
+    let mut distance = Array2::from_elem((rows, columns), f64::INFINITY);
+    let ordered = |length: usize, step: isize| -> Vec<usize> {
+        if step < 0 {
+            (0..length).rev().collect()
+        } else {
+            (0..length).collect()
+        }
+    };
+    for row in ordered(rows, down) {
+        for column in ordered(columns, right) {
+            let before = row
+                .checked_add_signed(-down)
+                .zip(column.checked_add_signed(-right))
+                .and_then(|place| distance.get(place))
+                .copied()
+                .unwrap_or(f64::INFINITY);
+            let here = if plane[(row, column)] >= BONE_HU {
+                0.0
+            } else {
+                before + stride_mm
+            };
+            distance[(row, column)] = here;
+            seen[(row, column)] += u8::from(here <= SIGHT_MM);
+        }
+    }
+}
+
+/// The largest piece of `mask` connected by faces; empty if the mask is.
+fn largest_piece(mask: &Array3<bool>) -> Array3<bool> {
+    let mut label = Array3::<u32>::zeros(mask.dim());
+    let mut largest = (0_usize, 0_u32);
+    let mut next = 0;
+    for (place, flag) in mask.indexed_iter() {
+        if *flag && label[place] == 0 {
+            next += 1;
+            let size = flood(mask, &mut label, place, next);
+            if size > largest.0 {
+                largest = (size, next);
+            }
+        }
+    }
+    label.mapv(|piece| piece != 0 && piece == largest.1)
+}
+
+fn flood(
+    mask: &Array3<bool>,
+    label: &mut Array3<u32>,
+    start: (usize, usize, usize),
+    piece: u32,
+) -> usize {
+    let mut waiting = VecDeque::from([start]);
+    label[start] = piece;
+    let mut size = 0;
+    while let Some((z, y, x)) = waiting.pop_front() {
+        size += 1;
+        let beside = [
+            (z.wrapping_sub(1), y, x),
+            (z + 1, y, x),
+            (z, y.wrapping_sub(1), x),
+            (z, y + 1, x),
+            (z, y, x.wrapping_sub(1)),
+            (z, y, x + 1),
+        ];
+        for place in beside {
+            // Wrapped places lie outside and have no entry.
+            if mask.get(place) == Some(&true) && label[place] == 0 {
+                label[place] = piece;
+                waiting.push_back(place);
+            }
+        }
+    }
+    size
+}
+
+/// First and last places (x, y, z) of what is set; `None` if nothing is.
+fn bounds(mask: &Array3<bool>) -> Option<[[usize; 3]; 2]> {
+    let mut found: Option<[[usize; 3]; 2]> = None;
+    for ((z, y, x), _) in mask.indexed_iter().filter(|(_, flag)| **flag) {
+        let place = [x, y, z];
+        let [low, high] = found.get_or_insert([place, place]);
+        for axis in 0..3 {
+            low[axis] = low[axis].min(place[axis]);
+            high[axis] = high[axis].max(place[axis]);
+        }
+    }
+    found
+}
+
+fn check_shape(mask: ArrayView2<'_, bool>, area_cm2: f64) -> Result<(), Reason> {
+    let solid = mask.insert_axis(Axis(0)).to_owned();
+    let [low, high] = bounds(&solid).unwrap_or([[0; 3]; 2]);
+    let sides_mm = [0, 1].map(|axis| (high[axis] - low[axis] + 1) as f64 * VOXEL_MM);
+    let (short_mm, long_mm) = (
+        sides_mm[0].min(sides_mm[1]),
+        sides_mm[0].max(sides_mm[1]),
+    );
+    let roundness = area_cm2 * 100.0 / (short_mm * long_mm);
+    if SHORT_SIDE_MM.contains(&short_mm)
+        && LONG_SIDE_MM.contains(&long_mm)
+        && ROUNDNESS.contains(&roundness)
+    {
+        return Ok(());
+    }
+    not_head(format!(
+        "what the bone encloses is {short_mm:.0} × {long_mm:.0} mm and fills {:.0} % of that \
+         rectangle, which is not the shape of a skull's inside",
+        100.0 * roundness
+    ))
+}
+
+/// Bone must lie close along most of the rim.
+fn check_rim(mask: ArrayView2<'_, bool>, plane: ArrayView2<'_, f32>) -> Result<(), Reason> {
+    let bone = plane.mapv(|hounsfield| hounsfield >= BONE_HU);
+    let near_bone = grown(bone.view(), RIM_VOXELS);
+    let outside = mask.mapv(|flag| !flag);
+    let beside_outside = grown(outside.view(), 1);
+    let rim: Vec<bool> = mask
+        .iter()
+        .zip(&beside_outside)
+        .zip(&near_bone)
+        .filter(|((flag, beside), _)| **flag && **beside)
+        .map(|(_, near)| *near)
+        .collect();
+    let share = count(rim.iter().copied()) as f64 / rim.len().max(1) as f64;
+    if share >= RIM_SHARE_MIN {
+        return Ok(());
+    }
+    not_head(format!(
+        "bone lies close to {:.0} % of the rim of what it encloses; a skull to nearly all",
+        100.0 * share
+    ))
+}
+
+/// Outside a skull lies little more than scalp.
+fn check_body(plane: ArrayView2<'_, f32>, area_cm2: f64) -> Result<(), Reason> {
+    let body = plane.mapv(|hounsfield| hounsfield > BODY_HU);
+    // The table is another piece than the head, or a thin part of it.
+    let piece = largest_piece(&body.insert_axis(Axis(0)));
+    let body_cm2 = count(piece.iter().copied()) as f64 * Coarse::plane_cm2();
+    if body_cm2 <= BODY_RATIO_MAX * area_cm2 {
+        return Ok(());
+    }
+    not_head(format!(
+        "the body's cross-section is {body_cm2:.0} cm² around {area_cm2:.0} cm² within bone"
+    ))
+}
+
+/// `mask` and all within `voxels` of it along rows and columns (a square neighbourhood).
+fn grown(mask: ArrayView2<'_, bool>, voxels: usize) -> Array2<bool> {
+    let (rows, columns) = mask.dim();
+    let mut along_rows = Array2::from_elem((rows, columns), false);
+    for ((row, column), _) in mask.indexed_iter().filter(|(_, flag)| **flag) {
+        let (low, high) = (column.saturating_sub(voxels), (column + voxels + 1).min(columns));
+        along_rows.slice_mut(s![row, low..high]).fill(true);
+    }
+    let mut both = Array2::from_elem((rows, columns), false);
+    for ((row, column), _) in along_rows.indexed_iter().filter(|(_, flag)| **flag) {
+        let (low, high) = (row.saturating_sub(voxels), (row + voxels + 1).min(rows));
+        both.slice_mut(s![low..high, column]).fill(true);
+    }
+    both
+}
+
+/// Whether `skull` reaches a side of the field of view in more than one plane.
+fn touches_side(skull: &Array3<bool>) -> bool {
+    let touches = |plane: ArrayView2<'_, bool>| {
+        let (rows, columns) = plane.dim();
+        let edges = [
+            plane.row(0),
+            plane.row(rows - 1),
+            plane.column(0),
+            plane.column(columns - 1),
+        ];
+        edges.iter().any(|edge| edge.iter().any(|flag| *flag))
+    };
+    skull.outer_iter().filter(|plane| touches(*plane)).count() > 1
+}
+
+fn coverage_warnings(
+    topmost_cm2: Option<f64>,
+    lowest_cm2: Option<f64>,
+    cut_by_field: bool,
+) -> Vec<Reason> {
+    let mut warnings = Vec::new();
+    if let Some(area) = topmost_cm2 {
+        warnings.push(Reason::new(
+            ReasonCode::IncompleteHead,
+            format!("The stack ends below the vertex: its top plane still cuts {area:.0} cm² of brain."),
+        ));
+    }
+    if let Some(area) = lowest_cm2 {
+        warnings.push(Reason::new(
+            ReasonCode::IncompleteHead,
+            format!(
+                "The stack begins above the skull base: its lowest plane cuts {area:.0} cm² of \
+                 brain."
+            ),
+        ));
+    }
+    if cut_by_field {
+        warnings.push(Reason::new(
+            ReasonCode::IncompleteHead,
+            "The field of view cuts the skull; what lies outside was not seen.",
+        ));
+    }
+    warnings
+}
+
+#[cfg(test)]
+mod tests;
