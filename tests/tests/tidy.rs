@@ -70,6 +70,19 @@ const LAYERS: &[(&str, &[&str], &str)] = &[
     ),
 ];
 
+/// Fields that say who the patient is.
+const PATIENT_FIELDS: &[&str] = &["patient_name", "patient_id", "patient_birth_date"];
+
+/// Where such fields may be named: they are read, kept in the database, and shown from there.
+const PATIENT_PLACES: &[&str] = &[
+    "pipeline/src/instance.rs",
+    "pipeline/src/intake/",
+    "server/src/state/",
+    "server/src/studies/",
+    "fixtures/",
+    "tests/",
+];
+
 /// What may stand at the top of the tree.
 const TOP: &[&str] = &[
     ".cargo",
@@ -247,6 +260,56 @@ fn comments_and_paths_inside_a_crate_name_no_layer() {
     ] {
         check(&layer_faults(&[file("pipeline/src/lib.rs", line)]));
     }
+}
+
+// Patients
+
+/// Code that names a patient's field elsewhere, or beside a log line or a metric.
+fn patient_faults(files: &[TreeFile]) -> Vec<String> {
+    let mut faults = Vec::new();
+    for file in files.iter().filter(is_rust) {
+        let may = PATIENT_PLACES
+            .iter()
+            .any(|place| file.path.starts_with(place));
+        for (number, line) in file.text.lines().enumerate() {
+            let names = PATIENT_FIELDS.iter().any(|field| line.contains(field));
+            let tells = ["tracing::", "counter!", "gauge!", "histogram!"];
+            if names && (!may || tells.iter().any(|word| line.contains(word))) {
+                faults.push(format!(
+                    "{}:{}: names a patient's field",
+                    file.path,
+                    number + 1
+                ));
+            }
+        }
+    }
+    faults.retain(|fault| !fault.starts_with("tests/tests/tidy.rs"));
+    faults
+}
+
+#[test]
+fn a_patients_name_goes_from_the_header_to_the_database_and_nowhere_else() {
+    check(&patient_faults(&tree()));
+}
+
+#[test]
+fn a_patients_name_in_a_model_or_a_log_line_is_found() {
+    for (path, line) in [
+        (
+            "models/src/analysis.rs",
+            "let who = &instance.study.patient_name;",
+        ),
+        (
+            "server/src/studies/study.rs",
+            "tracing::info!(study.patient_id);",
+        ),
+    ] {
+        assert_eq!(patient_faults(&[file(path, line)]).len(), 1, "{path}");
+    }
+    check(&patient_faults(&[file(
+        "server/src/state/rows.rs",
+        "patient_name: String,",
+    )]));
 }
 
 // Pins
