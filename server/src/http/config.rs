@@ -1,0 +1,67 @@
+//! Settings of the HTTP side: every limit with its unit, all with defaults.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+/// Section `[http]` of the settings.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct HttpConfig {
+    /// Address and port to listen on. Loopback unless told otherwise: there is no login yet.
+    pub bind: SocketAddr,
+    /// Names by which this service is reached, such as `tez.hospital.example`. IP addresses and
+    /// `localhost` always pass; other names are refused, so that a web page cannot reach Tez by
+    /// pointing a name of its own at it (DNS rebinding). `*` lets every name pass.
+    pub hosts_allowed: Vec<String>,
+    /// Origins of other sites whose pages may send objects, such as `https://portal.example`.
+    pub origins_allowed: Vec<String>,
+    /// Largest body of one upload, bytes.
+    pub upload_bytes_max: u64,
+    /// Most files of one upload, those inside zips counted.
+    pub upload_files_max: usize,
+    /// Largest body of one STOW-RS request, bytes.
+    pub stow_bytes_max: u64,
+    /// Most uploads and STOW-RS requests that are received at the same time.
+    pub uploads_at_once_max: usize,
+    /// Longest silence of a sender, seconds. The whole time of an upload has no limit: a weak line
+    /// may need an hour.
+    pub idle_seconds_max: u64,
+    /// Longest time for any other answer, seconds.
+    pub answer_seconds_max: u64,
+    /// Most listeners of the event stream at the same time.
+    pub listeners_max: usize,
+    /// Seconds between signs of life on the event stream.
+    pub keep_alive_seconds: u64,
+}
+
+impl Default for HttpConfig {
+    fn default() -> Self {
+        Self {
+            bind: SocketAddr::from((Ipv4Addr::LOCALHOST, 8080)),
+            hosts_allowed: Vec::new(),
+            origins_allowed: Vec::new(),
+            upload_bytes_max: 8 << 30,
+            upload_files_max: 10_000,
+            stow_bytes_max: 8 << 30,
+            uploads_at_once_max: 16,
+            idle_seconds_max: 60,
+            answer_seconds_max: 30,
+            listeners_max: 256,
+            keep_alive_seconds: 10,
+        }
+    }
+}
+
+impl HttpConfig {
+    /// [`HttpConfig::idle_seconds_max`].
+    pub fn idle_max(&self) -> Duration {
+        Duration::from_secs(self.idle_seconds_max)
+    }
+
+    /// [`HttpConfig::answer_seconds_max`].
+    pub fn answer_max(&self) -> Duration {
+        Duration::from_secs(self.answer_seconds_max)
+    }
+}

@@ -1,0 +1,170 @@
+//! Is the service alive, is it ready, and how does it do.
+
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use models::report::ModelIdentity;
+use pipeline::reason::Reason;
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use super::AppState;
+use super::problem::Problem;
+
+/// What the parts of the service say of themselves; the service sets it, `/readyz` reads it.
+#[derive(Clone, Debug, Default)]
+pub struct Health(Arc<Mutex<Facts>>);
+
+#[derive(Clone, Debug, Default)]
+struct Facts {
+    dicom: Option<SocketAddr>,
+    inference: Option<Result<ModelIdentity, Reason>>,
+}
+
+impl Health {
+    /// The SCP listens at `address`, or no longer does.
+    pub fn set_dicom(&self, address: Option<SocketAddr>) {
+        self.facts().dicom = address;
+    }
+
+    /// The model is loaded, or why it is not.
+    pub fn set_inference(&self, inference: Result<ModelIdentity, Reason>) {
+        self.facts().inference = Some(inference);
+    }
+
+    fn facts(&self) -> std::sync::MutexGuard<'_, Facts> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// One thing that the service needs.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
+pub struct Check {
+    /// `store`, `database`, `dicom` or `inference`.
+    pub name: &'static str,
+    /// It works.
+    pub ok: bool,
+    /// What it is, or what is wrong and what to do.
+    pub text: String,
+}
+
+/// Whether the service can do its work.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
+pub struct Readiness {
+    /// Objects are accepted and kept.
+    pub ready: bool,
+    /// Objects are accepted and kept, but no study can be analysed: each ends as not analysed.
+    pub degraded: bool,
+    /// What was checked.
+    pub checks: Vec<Check>,
+    /// The network that runs; `null` without one.
+    #[schema(value_type = Option<Object>)]
+    pub model: Option<ModelIdentity>,
+    /// Tez's version.
+    pub version: &'static str,
+}
+
+/// The process runs and answers.
+#[utoipa::path(get, path = "/healthz", tag = "operation", responses(
+    (status = 200, description = "Alive", body = Object),
+))]
+pub async fn healthz() -> Json<serde_json::Value> {
+    Json(serde_json::json!({"status": "alive", "version": env!("CARGO_PKG_VERSION")}))
+}
+
+/// Whether objects are accepted and kept.
+///
+/// 200 when store, database and SCP work. A service that cannot run its model still accepts
+/// objects and shows them as not analysed: it answers 200 with `degraded` true.
+#[utoipa::path(get, path = "/readyz", tag = "operation", responses(
+    (status = 200, description = "Ready; see `degraded`", body = Readiness),
+    (status = 503, description = "Not ready; the member `readiness` says what is not", body = Problem, content_type = "application/problem+json"),
+))]
+pub async fn readyz(State(app): State<AppState>) -> Response {
+    let readiness = readiness(&app).await;
+    if readiness.ready {
+        return Json(readiness).into_response();
+    }
+    let wrong: Vec<&str> = readiness
+        .checks
+        .iter()
+        .filter(|check| !check.ok)
+        .map(|check| check.name)
+        .collect();
+    let detail = format!("Not working: {}.", wrong.join(", "));
+    Problem::new(StatusCode::SERVICE_UNAVAILABLE, "not_ready", detail)
+        .with("readiness", readiness)
+        .into_response()
+}
+
+async fn readiness(app: &AppState) -> Readiness {
+    let facts = app.health.facts().clone();
+    let checks = vec![
+        check_store(app).await,
+        check_database(app).await,
+        check_dicom(facts.dicom),
+        check_inference(facts.inference.as_ref()),
+    ];
+    let works = |name| checks.iter().any(|check| check.name == name && check.ok);
+    Readiness {
+        ready: works("store") && works("database") && works("dicom"),
+        degraded: !works("inference"),
+        model: facts.inference.and_then(Result::ok),
+        version: env!("CARGO_PKG_VERSION"),
+        checks,
+    }
+}
+
+fn check(name: &'static str, verdict: Result<String, String>) -> Check {
+    Check {
+        name,
+        ok: verdict.is_ok(),
+        text: verdict.unwrap_or_else(|text| text),
+    }
+}
+
+async fn check_store(app: &AppState) -> Check {
+    let spool = app.spool.clone();
+    let tried = tokio::task::spawn_blocking(move || spool.create().map(drop)).await;
+    check("store", match tried {
+        Ok(Ok(())) => Ok("The data folder takes objects.".to_owned()),
+        Ok(Err(error)) => Err(format!("{error}.")),
+        Err(_panicked) => Err("The data folder could not be tried.".to_owned()),
+    })
+}
+
+async fn check_database(app: &AppState) -> Check {
+    let answer = app.state.studies_by_state().await;
+    if let Err(error) = &answer {
+        tracing::error!(%error, "the database does not answer");
+    }
+    let wrong = "The database does not answer; the log says why.".to_owned();
+    check("database", answer.map(|_| "The database answers.".to_owned()).map_err(|_| wrong))
+}
+
+fn check_dicom(address: Option<SocketAddr>) -> Check {
+    let text = address.map(|address| format!("DICOM is accepted at {address}."));
+    check("dicom", text.ok_or_else(|| "The DICOM listener does not run.".to_owned()))
+}
+
+fn check_inference(inference: Option<&Result<ModelIdentity, Reason>>) -> Check {
+    check("inference", match inference {
+        Some(Ok(model)) => Ok(format!("Model {} {} is loaded.", model.name, model.version)),
+        Some(Err(reason)) => Err(reason.text.clone()),
+        None => Err("The model is not loaded yet.".to_owned()),
+    })
+}
+
+/// Counters, gauges and histograms as Prometheus text.
+#[utoipa::path(get, path = "/metrics", tag = "operation", responses(
+    (status = 200, description = "Prometheus text format 0.0.4", body = String, content_type = "text/plain"),
+))]
+pub async fn metrics(State(app): State<AppState>) -> Result<Response, Problem> {
+    let text = crate::telemetry::render_metrics(&app.state).await?;
+    let media_type = "text/plain; version=0.0.4; charset=utf-8";
+    Ok(([(header::CONTENT_TYPE, media_type)], text).into_response())
+}

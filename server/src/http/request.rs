@@ -1,0 +1,55 @@
+//! What both roads for objects ask of a request before they read its body.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use axum::extract::{ConnectInfo, Request};
+use axum::http::{HeaderMap, header};
+use tokio::sync::OwnedSemaphorePermit;
+
+use super::AppState;
+use super::media::MediaType;
+use super::problem::Problem;
+
+/// A place among the requests that are received at the same time; free again when dropped.
+///
+/// # Errors
+///
+/// 503 if all are taken.
+pub(super) fn place(app: &AppState) -> Result<OwnedSemaphorePermit, Problem> {
+    Arc::clone(&app.uploads).try_acquire_owned().map_err(|_full| {
+        let detail = format!(
+            "{} uploads are being received, which is the limit; come again in a moment.",
+            app.config.uploads_at_once_max
+        );
+        Problem::busy(detail)
+    })
+}
+
+/// Refuses a body that says of itself that it is too long, before it is sent.
+///
+/// # Errors
+///
+/// 413.
+pub(super) fn check_length(headers: &HeaderMap, bytes_max: u64) -> Result<(), Problem> {
+    let stated = headers.get(header::CONTENT_LENGTH);
+    let stated: Option<u64> = stated.and_then(|value| value.to_str().ok()?.parse().ok());
+    match stated {
+        Some(bytes) if bytes > bytes_max => Err(Problem::too_large(format!(
+            "The request has {bytes} bytes; {bytes_max} are taken at once. Send it in several requests."
+        ))),
+        _ => Ok(()),
+    }
+}
+
+/// The request's media type; empty if it has none.
+pub(super) fn content_type(headers: &HeaderMap) -> MediaType {
+    let text = headers.get(header::CONTENT_TYPE).map(|value| String::from_utf8_lossy(value.as_bytes()));
+    MediaType::parse(&text.unwrap_or_default())
+}
+
+/// Who sends: the address, or `http` where it is not known.
+pub(super) fn peer(request: &Request) -> String {
+    let info = request.extensions().get::<ConnectInfo<SocketAddr>>();
+    info.map_or_else(|| "http".to_owned(), |ConnectInfo(address)| address.ip().to_string())
+}

@@ -1,0 +1,282 @@
+//! The answer to STOW-RS: the Store Instances Response Module (PS3.18 annex I.2), as DICOM JSON
+//! (PS3.18 annex F) or as the Native DICOM Model in XML (PS3.19 annex A).
+
+use std::fmt::Write;
+
+use axum::http::StatusCode;
+use pipeline::uid::Uid;
+use serde_json::{Map, Value, json};
+
+/// Why an instance was not stored: Failure Reason (0008,1197), PS3.18 table I.2-2 and, for
+/// instances that are there with other content, PS3.7 annex C.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FailureReason {
+    /// A disk or a limit is full.
+    OutOfResources,
+    /// It belongs to another study than the one in the path.
+    OtherStudy,
+    /// The bytes are not DICOM, or lack identifiers.
+    CannotUnderstand,
+    /// Another instance with this UID is there already.
+    DuplicateInstance,
+    /// Something failed inside.
+    ProcessingFailure,
+}
+
+impl FailureReason {
+    /// The value of (0008,1197).
+    pub fn code(self) -> u16 {
+        match self {
+            Self::OutOfResources => 0xA700,
+            Self::OtherStudy => 0xA901,
+            Self::CannotUnderstand => 0xC000,
+            Self::DuplicateInstance => 0x0111,
+            Self::ProcessingFailure => 0x0110,
+        }
+    }
+}
+
+/// What became of one part of the request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Instance {
+    /// It is on disk and synced.
+    Stored {
+        /// SOP class.
+        class: Uid,
+        /// SOP instance.
+        instance: Uid,
+        /// Its series.
+        series: Uid,
+        /// Its study.
+        study: Uid,
+    },
+    /// It was not stored, or not in the place of the instance that it names.
+    Failed {
+        /// SOP class and SOP instance; `None` where its bytes do not tell.
+        identity: Option<(Uid, Uid)>,
+        /// Why.
+        reason: FailureReason,
+    },
+}
+
+impl Instance {
+    fn is_stored(&self) -> bool {
+        matches!(self, Self::Stored { .. })
+    }
+}
+
+/// The status of the whole (PS3.18 table 10.5.3-1): all, some or none were stored.
+pub fn status(instances: &[Instance]) -> StatusCode {
+    let stored = instances.iter().filter(|instance| instance.is_stored()).count();
+    if stored == instances.len() && stored > 0 {
+        StatusCode::OK
+    } else if stored > 0 {
+        StatusCode::ACCEPTED
+    } else {
+        StatusCode::CONFLICT
+    }
+}
+
+/// The response data set, for rendering.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StowResponse(Vec<Element>);
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Element {
+    tag: &'static str,
+    keyword: &'static str,
+    value: Content,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Content {
+    Uid(String),
+    Url(Option<String>),
+    Number(u16),
+    Items(Vec<Vec<Element>>),
+}
+
+impl StowResponse {
+    /// Says what became of `instances`; `base_url` is where the DICOMweb service lies.
+    pub fn new(instances: &[Instance], base_url: &str) -> Self {
+        let mut sequences = [
+            ("00081198", "FailedSOPSequence", Vec::new()),
+            ("00081199", "ReferencedSOPSequence", Vec::new()),
+            ("0008119A", "OtherFailuresSequence", Vec::new()),
+        ];
+        for instance in instances {
+            let (sequence, item) = item(instance, base_url);
+            sequences[sequence].2.push(item);
+        }
+        let url = element("00081190", "RetrieveURL", Content::Url(study_url(instances, base_url)));
+        let filled = sequences.into_iter().filter(|(_, _, items)| !items.is_empty());
+        let filled = filled.map(|(tag, keyword, items)| element(tag, keyword, Content::Items(items)));
+        Self(std::iter::once(url).chain(filled).collect())
+    }
+
+    /// As `application/dicom+json`: one object (PS3.18 section F.2).
+    pub fn to_json(&self) -> Value {
+        json_of(&self.0)
+    }
+
+    /// As `application/dicom+xml`.
+    pub fn to_xml(&self) -> String {
+        let mut text = String::from("<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<NativeDicomModel xml:space=\"preserve\">");
+        write_xml(&mut text, &self.0);
+        text.push_str("</NativeDicomModel>\n");
+        text
+    }
+}
+
+/// Which of the three sequences, and the item.
+fn item(instance: &Instance, base_url: &str) -> (usize, Vec<Element>) {
+    match instance {
+        Instance::Stored { class, instance, series, study } => {
+            let url = format!("{base_url}/studies/{study}/series/{series}/instances/{instance}");
+            let mut item = reference(class, instance);
+            item.push(element("00081190", "RetrieveURL", Content::Url(Some(url))));
+            (1, item)
+        }
+        Instance::Failed { identity: Some((class, instance)), reason } => {
+            let mut item = reference(class, instance);
+            item.push(failure(*reason));
+            (0, item)
+        }
+        Instance::Failed { identity: None, reason } => (2, vec![failure(*reason)]),
+    }
+}
+
+fn reference(class: &Uid, instance: &Uid) -> Vec<Element> {
+    vec![
+        element("00081150", "ReferencedSOPClassUID", Content::Uid(class.to_string())),
+        element("00081155", "ReferencedSOPInstanceUID", Content::Uid(instance.to_string())),
+    ]
+}
+
+fn failure(reason: FailureReason) -> Element {
+    element("00081197", "FailureReason", Content::Number(reason.code()))
+}
+
+fn element(tag: &'static str, keyword: &'static str, value: Content) -> Element {
+    Element { tag, keyword, value }
+}
+
+/// The study's URL, if all that was stored belongs to one study.
+fn study_url(instances: &[Instance], base_url: &str) -> Option<String> {
+    let mut studies = instances.iter().filter_map(|instance| match instance {
+        Instance::Stored { study, .. } => Some(study),
+        Instance::Failed { .. } => None,
+    });
+    let first = studies.next()?;
+    studies.all(|study| study == first).then(|| format!("{base_url}/studies/{first}"))
+}
+
+fn json_of(elements: &[Element]) -> Value {
+    let members: Map<String, Value> = elements
+        .iter()
+        .map(|element| {
+            let value = match &element.value {
+                Content::Uid(uid) => json!({"vr": "UI", "Value": [uid]}),
+                Content::Url(Some(url)) => json!({"vr": "UR", "Value": [url]}),
+                Content::Url(None) => json!({"vr": "UR"}),
+                Content::Number(number) => json!({"vr": "US", "Value": [number]}),
+                Content::Items(items) => {
+                    let items: Vec<Value> = items.iter().map(|item| json_of(item)).collect();
+                    json!({"vr": "SQ", "Value": items})
+                }
+            };
+            (element.tag.to_owned(), value)
+        })
+        .collect();
+    Value::Object(members)
+}
+
+fn write_xml(text: &mut String, elements: &[Element]) {
+    for Element { tag, keyword, value } in elements {
+        let (vr, inner) = match value {
+            Content::Uid(uid) => ("UI", xml_value(uid)),
+            Content::Url(url) => ("UR", url.as_deref().map(xml_value).unwrap_or_default()),
+            Content::Number(number) => ("US", xml_value(&number.to_string())),
+            Content::Items(items) => ("SQ", xml_items(items)),
+        };
+        // Writing to a String cannot fail.
+        drop(write!(
+            text,
+            "<DicomAttribute tag=\"{tag}\" vr=\"{vr}\" keyword=\"{keyword}\">{inner}</DicomAttribute>"
+        ));
+    }
+}
+
+fn xml_items(items: &[Vec<Element>]) -> String {
+    let mut text = String::new();
+    for (index, item) in items.iter().enumerate() {
+        drop(write!(text, "<Item number=\"{}\">", index + 1));
+        write_xml(&mut text, item);
+        text.push_str("</Item>");
+    }
+    text
+}
+
+fn xml_value(value: &str) -> String {
+    let escaped = value.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;");
+    format!("<Value number=\"1\">{escaped}</Value>")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn uid(text: &str) -> Uid {
+        Uid::new(text).unwrap()
+    }
+
+    fn stored(study: &str) -> Instance {
+        Instance::Stored { class: uid("1.1"), instance: uid("1.2"), series: uid("1.3"), study: uid(study) }
+    }
+
+    fn failed(identity: Option<(Uid, Uid)>) -> Instance {
+        Instance::Failed { identity, reason: FailureReason::CannotUnderstand }
+    }
+
+    #[test]
+    fn the_status_says_all_some_or_none() {
+        assert_eq!(status(&[stored("2.1")]), StatusCode::OK);
+        assert_eq!(status(&[stored("2.1"), failed(None)]), StatusCode::ACCEPTED);
+        assert_eq!(status(&[failed(None)]), StatusCode::CONFLICT);
+        assert_eq!(status(&[]), StatusCode::CONFLICT);
+    }
+
+    #[test]
+    fn json_holds_each_instance_in_the_sequence_it_belongs_to() {
+        let identity = Some((uid("1.1"), uid("1.9")));
+        let response = StowResponse::new(&[stored("2.1"), failed(identity), failed(None)], "http://t/dicom-web");
+        assert_eq!(
+            response.to_json(),
+            json!({
+                "00081190": {"vr": "UR", "Value": ["http://t/dicom-web/studies/2.1"]},
+                "00081198": {"vr": "SQ", "Value": [{
+                    "00081150": {"vr": "UI", "Value": ["1.1"]},
+                    "00081155": {"vr": "UI", "Value": ["1.9"]},
+                    "00081197": {"vr": "US", "Value": [49152]}}]},
+                "00081199": {"vr": "SQ", "Value": [{
+                    "00081150": {"vr": "UI", "Value": ["1.1"]},
+                    "00081155": {"vr": "UI", "Value": ["1.2"]},
+                    "00081190": {"vr": "UR", "Value": ["http://t/dicom-web/studies/2.1/series/1.3/instances/1.2"]}}]},
+                "0008119A": {"vr": "SQ", "Value": [{"00081197": {"vr": "US", "Value": [49152]}}]},
+            })
+        );
+    }
+
+    #[test]
+    fn several_studies_have_no_url_in_common() {
+        let response = StowResponse::new(&[stored("2.1"), stored("2.2")], "http://t");
+        assert_eq!(response.to_json()["00081190"], json!({"vr": "UR"}));
+    }
+
+    #[test]
+    fn xml_escapes_what_a_client_sent() {
+        let text = StowResponse::new(&[stored("2.1")], "http://a&<b").to_xml();
+        assert!(text.contains("<Value number=\"1\">http://a&amp;&lt;b/studies/2.1</Value>"), "{text}");
+        assert!(text.contains("<DicomAttribute tag=\"00081199\" vr=\"SQ\" keyword=\"ReferencedSOPSequence\"><Item number=\"1\">"));
+    }
+}

@@ -1,0 +1,189 @@
+//! What radiologists and programs read: the ordered list, one study, what went wrong.
+
+use axum::Json;
+use axum::extract::{Path, Query, State};
+use pipeline::uid::Uid;
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use super::AppState;
+use super::problem::Problem;
+use crate::state::{self, StateError, StudyDetails, StudyRow, UnreadableObject};
+
+/// Most studies of one page of the worklist.
+const PAGE_STUDIES_MAX: i64 = 1_000;
+
+impl From<StateError> for Problem {
+    fn from(error: StateError) -> Self {
+        Self::internal(&error)
+    }
+}
+
+/// Which part of the worklist.
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Page {
+    /// Most studies to return.
+    limit: i64,
+    /// Studies to pass over from the top.
+    offset: i64,
+}
+
+impl Default for Page {
+    fn default() -> Self {
+        Self { limit: 200, offset: 0 }
+    }
+}
+
+/// Where more about a study is found.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
+pub struct StudyLinks {
+    /// The study with its report, as JSON.
+    #[serde(rename = "self")]
+    pub this: String,
+    /// The study on Tez's page.
+    pub page: String,
+}
+
+impl StudyLinks {
+    /// The links of `study_uid`, relative to the service.
+    pub fn of(study_uid: &Uid) -> Self {
+        Self {
+            this: format!("/api/v1/studies/{study_uid}"),
+            page: format!("/#study={study_uid}"),
+        }
+    }
+}
+
+/// A study in the list, with its links.
+#[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
+pub struct WorklistRow {
+    /// The study.
+    #[serde(flatten)]
+    pub study: StudyRow,
+    /// Where there is more about it.
+    pub links: StudyLinks,
+}
+
+/// A page of the worklist, first to be read first.
+#[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
+pub struct WorklistPage {
+    /// What every reader must know.
+    pub notice: &'static str,
+    /// The studies of this page, in order: by priority, then oldest first. Studies that were not
+    /// analysed stand above those analysed without a finding.
+    pub studies: Vec<WorklistRow>,
+    /// Studies in the whole list.
+    pub total: i64,
+    /// Kept objects that belong to no study because their headers cannot be read; see
+    /// `/api/v1/objects/unreadable`.
+    pub unreadable_objects: i64,
+}
+
+/// Said on every screen and in every list.
+pub const NOTICE: &str = "Triage aid. Not for diagnosis.";
+
+/// The worklist: every study that came in, first to be read first.
+#[utoipa::path(get, path = "/api/v1/worklist", tag = "worklist",
+    params(("limit" = Option<i64>, Query, description = "Most studies to return, 1 to 1000; 200 unless given"),
+        ("offset" = Option<i64>, Query, description = "Studies to pass over from the top")),
+    responses(
+    (status = 200, description = "A page of the worklist", body = WorklistPage),
+    (status = 400, description = "Parameters out of range", body = Problem, content_type = "application/problem+json"),
+))]
+pub async fn worklist(
+    State(app): State<AppState>,
+    page: Result<Query<Page>, axum::extract::rejection::QueryRejection>,
+) -> Result<Json<WorklistPage>, Problem> {
+    let Query(page) = page.map_err(|error| Problem::bad_request("bad_query", error.body_text()))?;
+    if !(1..=PAGE_STUDIES_MAX).contains(&page.limit) || page.offset < 0 {
+        let detail = format!("limit must lie in 1 to {PAGE_STUDIES_MAX}, and offset must not be negative.");
+        return Err(Problem::bad_request("bad_query", detail));
+    }
+    let list = app.state.worklist(page.limit, page.offset).await?;
+    let with_links = |study: StudyRow| WorklistRow {
+        links: StudyLinks::of(&study.study_uid),
+        study,
+    };
+    Ok(Json(WorklistPage {
+        notice: NOTICE,
+        studies: list.studies.into_iter().map(with_links).collect(),
+        total: list.total,
+        unreadable_objects: list.unreadable_objects,
+    }))
+}
+
+/// One study: its state, its newest report as `tez triage --json` prints it, earlier rounds of
+/// analysis, and what is odd about its objects.
+#[utoipa::path(get, path = "/api/v1/studies/{study_uid}", tag = "worklist",
+    params(("study_uid" = String, Path, description = "Study Instance UID")),
+    responses(
+    (status = 200, description = "The study", body = StudyDetails),
+    (status = 400, description = "Not a UID", body = Problem, content_type = "application/problem+json"),
+    (status = 404, description = "No such study", body = Problem, content_type = "application/problem+json"),
+))]
+pub async fn study(
+    State(app): State<AppState>,
+    Path(study_uid): Path<String>,
+) -> Result<Json<StudyDetails>, Problem> {
+    let uid = checked_uid(&study_uid)?;
+    let study = app.state.study(&uid).await?;
+    study.map(Json).ok_or_else(|| unknown_study(&uid))
+}
+
+/// The report of an earlier round of analysis.
+#[utoipa::path(get, path = "/api/v1/studies/{study_uid}/reports/{generation}", tag = "worklist",
+    params(("study_uid" = String, Path, description = "Study Instance UID"),
+        ("generation" = i64, Path, description = "Which round, from 1")),
+    responses(
+    (status = 200, description = "The report as `tez triage --json` prints it", body = Object),
+    (status = 400, description = "Not a UID or not a number", body = Problem, content_type = "application/problem+json"),
+    (status = 404, description = "No such report", body = Problem, content_type = "application/problem+json"),
+))]
+pub async fn report(
+    State(app): State<AppState>,
+    Path((study_uid, generation)): Path<(String, String)>,
+) -> Result<Json<serde_json::Value>, Problem> {
+    let uid = checked_uid(&study_uid)?;
+    let generation = generation.parse().map_err(|_error| {
+        Problem::bad_request("bad_generation", "The round of analysis is a whole number from 1.")
+    })?;
+    let report = app.state.report(&uid, generation).await?;
+    let missing = || Problem::not_found(format!("Study {uid} has no report of round {generation}."));
+    report.map(Json).ok_or_else(missing)
+}
+
+/// What people should know about objects and studies, newest first: objects in conflict, unreadable,
+/// doubled or left out, each with its reason.
+#[utoipa::path(get, path = "/api/v1/objects/problems", tag = "worklist", responses(
+    (status = 200, description = "At most 1000 problems", body = Vec<state::Problem>),
+))]
+pub async fn problems(State(app): State<AppState>) -> Result<Json<Vec<state::Problem>>, Problem> {
+    Ok(Json(app.state.problems().await?))
+}
+
+/// Kept objects whose headers cannot be read, newest first. They belong to no study, and are not lost.
+#[utoipa::path(get, path = "/api/v1/objects/unreadable", tag = "worklist", responses(
+    (status = 200, description = "At most 1000 objects", body = Vec<UnreadableObject>),
+))]
+pub async fn unreadable(
+    State(app): State<AppState>,
+) -> Result<Json<Vec<UnreadableObject>>, Problem> {
+    Ok(Json(app.state.unreadable_objects().await?))
+}
+
+/// A UID from a path.
+///
+/// # Errors
+///
+/// 400 if it is none.
+pub fn checked_uid(text: &str) -> Result<Uid, Problem> {
+    Uid::new(text).map_err(|error| Problem::bad_request("bad_uid", format!("{error}.")))
+}
+
+fn unknown_study(uid: &Uid) -> Problem {
+    Problem::not_found(format!(
+        "No study {uid} is known. If it was sent just now, look again in a moment; \
+         /api/v1/objects/unreadable lists objects whose headers cannot be read."
+    ))
+}
