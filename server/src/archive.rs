@@ -242,7 +242,13 @@ fn broken(error: ZipError) -> ArchiveError {
 /// A name from outside, fit for a terminal and a log.
 fn shown(name: &str) -> String {
     name.chars()
-        .map(|character| if character.is_control() { '\u{fffd}' } else { character })
+        .map(|character| {
+            if character.is_control() {
+                '\u{fffd}'
+            } else {
+                character
+            }
+        })
         .take(NAME_CHARS_MAX)
         .collect()
 }
@@ -305,7 +311,9 @@ mod tests {
     fn zip_of(entries: &[(&str, &[u8])]) -> Vec<u8> {
         let mut writer = zip::ZipWriter::new(Cursor::new(Vec::new()));
         for (name, bytes) in entries {
-            writer.start_file(*name, SimpleFileOptions::default()).unwrap();
+            writer
+                .start_file(*name, SimpleFileOptions::default())
+                .unwrap();
             writer.write_all(bytes).unwrap();
         }
         writer.finish().unwrap().into_inner()
@@ -314,10 +322,14 @@ mod tests {
     fn read(zip: Vec<u8>, limits: &ArchiveLimits) -> Result<Verdicts, ArchiveError> {
         let mut verdicts = Vec::new();
         visit_entries(Cursor::new(zip), limits, |entry| {
-            let verdict = entry.body.map_err(|refusal| refusal.to_string()).and_then(|body| {
-                let mut bytes = Vec::new();
-                body.read_to_end(&mut bytes).map_err(|error| error.to_string())
-            });
+            let verdict = entry
+                .body
+                .map_err(|refusal| refusal.to_string())
+                .and_then(|body| {
+                    let mut bytes = Vec::new();
+                    body.read_to_end(&mut bytes)
+                        .map_err(|error| error.to_string())
+                });
             verdicts.push((entry.name, verdict));
             Ok::<(), ArchiveError>(())
         })?;
@@ -336,10 +348,16 @@ mod tests {
     #[test]
     fn files_come_in_order_with_their_bytes_and_folders_do_not() {
         let mut writer = zip::ZipWriter::new(Cursor::new(Vec::new()));
-        writer.add_directory("a", SimpleFileOptions::default()).unwrap();
-        writer.start_file("a/1", SimpleFileOptions::default()).unwrap();
+        writer
+            .add_directory("a", SimpleFileOptions::default())
+            .unwrap();
+        writer
+            .start_file("a/1", SimpleFileOptions::default())
+            .unwrap();
         writer.write_all(b"DICM!").unwrap();
-        writer.start_file("a/empty", SimpleFileOptions::default()).unwrap();
+        writer
+            .start_file("a/empty", SimpleFileOptions::default())
+            .unwrap();
         let zip = writer.finish().unwrap().into_inner();
         let expected = vec![("a/1".to_owned(), Ok(5)), ("a/empty".to_owned(), Ok(0))];
         assert_eq!(read(zip, &small()).unwrap(), expected);
@@ -359,13 +377,24 @@ mod tests {
 
     #[test]
     fn too_many_too_large_and_too_much_are_refused() {
-        let four: Vec<(&str, &[u8])> = ["a", "b", "c", "d"].map(|name| (name, b"x".as_slice())).to_vec();
+        let four: Vec<(&str, &[u8])> = ["a", "b", "c", "d"]
+            .map(|name| (name, b"x".as_slice()))
+            .to_vec();
         let error = read(zip_of(&four), &small()).unwrap_err();
-        assert!(matches!(error, ArchiveError::TooManyEntries { found: 4, max: 3 }), "{error}");
+        assert!(
+            matches!(error, ArchiveError::TooManyEntries { found: 4, max: 3 }),
+            "{error}"
+        );
         let error = read(zip_of(&[("big", &[0; 1_001])]), &small()).unwrap_err();
-        assert!(matches!(error, ArchiveError::EntryTooLarge { max: 1_000, .. }), "{error}");
+        assert!(
+            matches!(error, ArchiveError::EntryTooLarge { max: 1_000, .. }),
+            "{error}"
+        );
         let error = read(zip_of(&[("a", &[0; 800]), ("b", &[0; 800])]), &small()).unwrap_err();
-        assert!(matches!(error, ArchiveError::TooLarge { max: 1_500 }), "{error}");
+        assert!(
+            matches!(error, ArchiveError::TooLarge { max: 1_500 }),
+            "{error}"
+        );
     }
 
     #[test]
@@ -374,7 +403,10 @@ mod tests {
         let bomb = zip_of(&[("bomb", &zeros)]);
         assert!(bomb.len() < 100_000);
         let error = read(bomb.clone(), &ArchiveLimits::default()).unwrap_err();
-        assert!(matches!(error, ArchiveError::TooLarge { max } if max == 64 << 20), "{error}");
+        assert!(
+            matches!(error, ArchiveError::TooLarge { max } if max == 64 << 20),
+            "{error}"
+        );
         let generous = ArchiveLimits {
             ratio_max: 2_000,
             ..ArchiveLimits::default()
@@ -385,7 +417,11 @@ mod tests {
     #[test]
     fn a_name_that_leads_out_and_a_zip_in_the_zip_are_left_out_and_the_rest_is_read() {
         let inner = zip_of(&[("x", b"y")]);
-        let zip = zip_of(&[("../../etc/passwd", b"p"), ("inner.dcm", &inner), ("good\u{7}", b"g")]);
+        let zip = zip_of(&[
+            ("../../etc/passwd", b"p"),
+            ("inner.dcm", &inner),
+            ("good\u{7}", b"g"),
+        ]);
         let verdicts = read(zip, &small()).unwrap();
         assert_eq!(verdicts[0].1, Err(EntryRefusal::UnsafeName.to_string()));
         assert_eq!(verdicts[1].1, Err(EntryRefusal::NestedArchive.to_string()));
@@ -396,16 +432,26 @@ mod tests {
     fn an_encrypted_entry_and_an_unknown_compression_are_left_out_by_name() {
         let mut encrypted = zip_of(&[("e", b"12345")]);
         let mut lzma = encrypted.clone();
-        let directory = |zip: &[u8]| zip.windows(4).position(|bytes| bytes == b"PK\x01\x02").unwrap();
+        let directory = |zip: &[u8]| {
+            zip.windows(4)
+                .position(|bytes| bytes == b"PK\x01\x02")
+                .unwrap()
+        };
         // APPNOTE 4.3.12: general purpose flags at offset 8, compression method at 10.
         let place = directory(&encrypted);
         encrypted[place + 8] |= 1;
         encrypted[6] |= 1;
-        assert_eq!(read(encrypted, &small()).unwrap()[0].1, Err(EntryRefusal::Encrypted.to_string()));
+        assert_eq!(
+            read(encrypted, &small()).unwrap()[0].1,
+            Err(EntryRefusal::Encrypted.to_string())
+        );
         lzma[place + 10] = 14;
         lzma[8] = 14;
         let verdict = &read(lzma, &small()).unwrap()[0].1;
-        assert_eq!(*verdict, Err(EntryRefusal::UnsupportedCompression.to_string()));
+        assert_eq!(
+            *verdict,
+            Err(EntryRefusal::UnsupportedCompression.to_string())
+        );
     }
 
     #[test]

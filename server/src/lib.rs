@@ -10,6 +10,7 @@ pub mod clock;
 pub mod config;
 pub mod events;
 pub mod http;
+pub mod inference;
 pub mod intake;
 pub mod objects;
 pub mod scp;

@@ -1,2 +1,7 @@
 //! `tez`: stroke triage for head CT.
-fn main() {}
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    server::cli::run()
+}

@@ -1,0 +1,350 @@
+//! Files, folders and zips → the studies in them, and what was left out and why.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::{self, File};
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, bail};
+use pipeline::instance::Instance;
+use pipeline::intake::read_instance;
+use pipeline::limits::Limits;
+use pipeline::uid::Uid;
+use rayon::prelude::*;
+use tempfile::TempDir;
+
+use super::progress::Bar;
+use crate::archive::{ArchiveError, ArchiveLimits, Entry, visit_entries};
+
+/// Deepest folder that is looked into; ends a circle of mounted folders.
+const FOLDER_DEPTH_MAX: usize = 64;
+/// Most files of one call.
+const FILES_MAX: usize = 200_000;
+/// How a zip begins; an empty one begins with its end record (APPNOTE 4.3.7, 4.3.16).
+const ZIP_MAGICS: [[u8; 4]; 2] = [*b"PK\x03\x04", *b"PK\x05\x06"];
+
+/// The studies found, in the order in which their first file was met.
+pub(super) struct Input {
+    /// The studies.
+    pub(super) studies: Vec<Study>,
+    /// What is no readable DICOM object.
+    pub(super) left_out: Vec<LeftOut>,
+    /// Holds what came out of zips for as long as it is needed.
+    _unpacked: Vec<TempDir>,
+}
+
+/// One study's objects, in the order of their paths.
+pub(super) struct Study {
+    /// Study Instance UID.
+    pub(super) uid: Uid,
+    /// Its objects.
+    pub(super) instances: Vec<Instance>,
+}
+
+/// Something that was not read.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct LeftOut {
+    /// The file, for a zip with the entry after a `!`.
+    pub(super) name: String,
+    /// Why.
+    pub(super) why: String,
+}
+
+/// A file to read, and how to call it.
+struct Candidate {
+    path: PathBuf,
+    name: String,
+}
+
+#[derive(Default)]
+struct Gatherer {
+    candidates: Vec<Candidate>,
+    left_out: Vec<LeftOut>,
+    unpacked: Vec<TempDir>,
+}
+
+/// Reads the headers of everything in `paths`: folders with all below them, zips with all inside.
+///
+/// # Errors
+///
+/// If a path is not there, cannot be read, is a broken or dangerous zip, or there are too many
+/// files.
+pub(super) fn gather(paths: &[PathBuf], limits: &Limits) -> anyhow::Result<Input> {
+    let mut gatherer = Gatherer::default();
+    for path in paths {
+        let metadata =
+            fs::metadata(path).with_context(|| format!("cannot read {}", shown(path)))?;
+        if metadata.is_dir() {
+            gatherer.folder(path, 0)?;
+        } else {
+            gatherer.file(path)?;
+        }
+    }
+    let (instances, mut refused) = read_headers(&gatherer.candidates, limits);
+    gatherer.left_out.append(&mut refused);
+    Ok(Input {
+        studies: by_study(instances),
+        left_out: gatherer.left_out,
+        _unpacked: gatherer.unpacked,
+    })
+}
+
+impl Gatherer {
+    fn folder(&mut self, folder: &Path, depth: usize) -> anyhow::Result<()> {
+        if depth > FOLDER_DEPTH_MAX {
+            bail!(
+                "{} lies more than {FOLDER_DEPTH_MAX} folders deep",
+                shown(folder)
+            );
+        }
+        let unreadable = || format!("cannot read the folder {}", shown(folder));
+        let mut entries = fs::read_dir(folder)
+            .with_context(unreadable)?
+            .collect::<io::Result<Vec<_>>>()
+            .with_context(unreadable)?;
+        // The order of a folder is the file system's whim; results must not hang on it.
+        entries.sort_by_key(fs::DirEntry::file_name);
+        for entry in entries {
+            let path = entry.path();
+            let kind = entry.file_type().with_context(unreadable)?;
+            if kind.is_dir() {
+                self.folder(&path, depth + 1)?;
+            } else if kind.is_symlink() && path.is_dir() {
+                self.leave_out(
+                    shown(&path),
+                    "it is a link to a folder; name the folder itself",
+                );
+            } else {
+                self.file(&path)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn file(&mut self, path: &Path) -> anyhow::Result<()> {
+        match kind_of(path) {
+            Ok(FileKind::Zip) => self.zip(path),
+            Ok(FileKind::Other) => self.take(path.to_owned(), shown(path)),
+            Err(why) => {
+                self.leave_out(shown(path), why);
+                Ok(())
+            }
+        }
+    }
+
+    fn take(&mut self, path: PathBuf, name: String) -> anyhow::Result<()> {
+        if self.candidates.len() == FILES_MAX {
+            bail!("more than {FILES_MAX} files; name fewer at once");
+        }
+        self.candidates.push(Candidate { path, name });
+        Ok(())
+    }
+
+    fn leave_out(&mut self, name: String, why: impl ToString) {
+        let why = why.to_string();
+        self.left_out.push(LeftOut { name, why });
+    }
+
+    /// Unpacks a zip into a folder of its own, under names of our own.
+    fn zip(&mut self, path: &Path) -> anyhow::Result<()> {
+        let name = shown(path);
+        let file = File::open(path).with_context(|| format!("cannot read {name}"))?;
+        let folder = tempfile::tempdir().context("cannot make a temporary folder")?;
+        let mut number = 0_usize;
+        let mut take = |entry: Entry<'_>| -> anyhow::Result<()> {
+            let entry_name = format!("{name}!{}", entry.name);
+            let target = folder.path().join(format!("{number}.dcm"));
+            number += 1;
+            match entry.body {
+                Err(refusal) => self.leave_out(entry_name, refusal),
+                Ok(body) => match unpack(body, &target)? {
+                    Ok(()) => self.take(target, entry_name)?,
+                    Err(error) => self.leave_out(entry_name, error),
+                },
+            }
+            Ok(())
+        };
+        let limits = ArchiveLimits::default();
+        visit_entries(file, &limits, |entry| take(entry).map_err(ZipError::Ours))
+            .map_err(|error| match error {
+                ZipError::Archive(error) => anyhow::Error::new(error),
+                ZipError::Ours(error) => error,
+            })
+            .with_context(|| format!("cannot read the zip {name}"))?;
+        self.unpacked.push(folder);
+        Ok(())
+    }
+}
+
+/// Why a zip is not read to its end.
+enum ZipError {
+    Archive(ArchiveError),
+    Ours(anyhow::Error),
+}
+
+impl From<ArchiveError> for ZipError {
+    fn from(error: ArchiveError) -> Self {
+        Self::Archive(error)
+    }
+}
+
+/// Writes an entry to `target`. The inner error is the entry's fault, the outer one ours.
+fn unpack(body: &mut dyn Read, target: &Path) -> anyhow::Result<Result<(), io::Error>> {
+    let unwritable = || format!("cannot write {}", target.display());
+    let mut file = File::create(target).with_context(unwritable)?;
+    let mut block = vec![0; 1 << 16];
+    loop {
+        let count = match body.read(&mut block) {
+            Ok(0) => return Ok(Ok(())),
+            Ok(count) => count,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            Err(error) => return Ok(Err(error)),
+        };
+        io::Write::write_all(&mut file, &block[..count]).with_context(unwritable)?;
+    }
+}
+
+enum FileKind {
+    Zip,
+    Other,
+}
+
+/// What a file is by its first bytes; the name is not asked.
+fn kind_of(path: &Path) -> Result<FileKind, String> {
+    let metadata = fs::metadata(path).map_err(|error| error.to_string())?;
+    if !metadata.is_file() {
+        // Opening a pipe would wait for ever.
+        return Err("it is neither a file nor a folder".to_owned());
+    }
+    let mut first = Vec::with_capacity(4);
+    File::open(path)
+        .and_then(|file| file.take(4).read_to_end(&mut first))
+        .map_err(|error| error.to_string())?;
+    let is_zip = ZIP_MAGICS.iter().any(|magic| first == magic);
+    Ok(if is_zip {
+        FileKind::Zip
+    } else {
+        FileKind::Other
+    })
+}
+
+fn read_headers(candidates: &[Candidate], limits: &Limits) -> (Vec<Instance>, Vec<LeftOut>) {
+    let bar = Bar::new("Reading headers", candidates.len());
+    let results: Vec<Result<Instance, LeftOut>> = candidates
+        .par_iter()
+        .map(|candidate| {
+            let result = read_instance(&candidate.path, limits).map_err(|refusal| LeftOut {
+                name: candidate.name.clone(),
+                why: refusal.to_string(),
+            });
+            bar.step();
+            result
+        })
+        .collect();
+    let (mut instances, mut left_out) = (Vec::new(), Vec::new());
+    for result in results {
+        match result {
+            Ok(instance) => instances.push(instance),
+            Err(refused) => left_out.push(refused),
+        }
+    }
+    (instances, left_out)
+}
+
+fn by_study(instances: Vec<Instance>) -> Vec<Study> {
+    let mut place_of_uid: BTreeMap<Uid, usize> = BTreeMap::new();
+    let mut studies: Vec<Study> = Vec::new();
+    for instance in instances {
+        let uid = instance.study_uid.clone();
+        let place = *place_of_uid.entry(uid.clone()).or_insert_with(|| {
+            studies.push(Study {
+                uid,
+                instances: Vec::new(),
+            });
+            studies.len() - 1
+        });
+        studies[place].instances.push(instance);
+    }
+    for study in &mut studies {
+        let mut seen = BTreeSet::new();
+        // The same file named twice is one file; the same object in two files is the pipeline's
+        // to judge.
+        study
+            .instances
+            .retain(|instance| seen.insert(instance.path.clone()));
+    }
+    studies
+}
+
+/// A path, fit for a terminal.
+fn shown(path: &Path) -> String {
+    path.display()
+        .to_string()
+        .chars()
+        .map(|character| {
+            if character.is_control() {
+                '\u{fffd}'
+            } else {
+                character
+            }
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use super::*;
+
+    fn names(input: &Input) -> Vec<&str> {
+        input
+            .left_out
+            .iter()
+            .map(|left_out| left_out.name.rsplit('/').next().unwrap())
+            .collect()
+    }
+
+    #[test]
+    fn a_path_that_is_not_there_is_an_error_that_names_it() {
+        let Err(error) = gather(&[PathBuf::from("/nowhere/ct")], &Limits::default()) else {
+            panic!("a missing path was taken");
+        };
+        assert!(error.to_string().contains("/nowhere/ct"), "{error}");
+    }
+
+    #[test]
+    fn files_of_a_folder_and_of_a_zip_that_are_not_dicom_are_named_in_order() {
+        let folder = tempfile::tempdir().unwrap();
+        fs::create_dir(folder.path().join("b")).unwrap();
+        fs::write(folder.path().join("b/note.txt"), "no").unwrap();
+        fs::write(folder.path().join("a.txt"), "no").unwrap();
+        let mut zip = zip::ZipWriter::new(File::create(folder.path().join("c.bin")).unwrap());
+        zip.start_file("x/inside.txt", zip::write::SimpleFileOptions::default())
+            .unwrap();
+        zip.write_all(b"no").unwrap();
+        zip.finish().unwrap();
+        let input = gather(&[folder.path().to_owned()], &Limits::default()).unwrap();
+        assert_eq!(names(&input), ["a.txt", "note.txt", "inside.txt"]);
+        assert!(input.left_out[2].name.contains("c.bin!x/inside.txt"));
+        assert!(input.studies.is_empty());
+    }
+
+    #[test]
+    fn a_broken_zip_is_an_error_and_an_empty_one_is_empty() {
+        let folder = tempfile::tempdir().unwrap();
+        let broken = folder.path().join("broken.zip");
+        fs::write(&broken, b"PK\x03\x04 and then nothing").unwrap();
+        assert!(gather(&[broken], &Limits::default()).is_err());
+        let empty = folder.path().join("empty.zip");
+        zip::ZipWriter::new(File::create(&empty).unwrap())
+            .finish()
+            .unwrap();
+        assert!(
+            gather(&[empty], &Limits::default())
+                .unwrap()
+                .studies
+                .is_empty()
+        );
+    }
+}
