@@ -1,8 +1,6 @@
 //! The answer to STOW-RS: the Store Instances Response Module (PS3.18 annex I.2), as DICOM JSON
 //! (PS3.18 annex F) or as the Native DICOM Model in XML (PS3.19 annex A).
 
-use std::fmt::Write;
-
 use axum::http::StatusCode;
 use pipeline::uid::Uid;
 use serde_json::{Map, Value, json};
@@ -199,9 +197,7 @@ fn write_xml(text: &mut String, elements: &[Element]) {
             Content::Number(number) => ("US", xml_value(&number.to_string())),
             Content::Items(items) => ("SQ", xml_items(items)),
         };
-        // Writing to a String cannot fail.
-        drop(write!(
-            text,
+        text.push_str(&format!(
             "<DicomAttribute tag=\"{tag}\" vr=\"{vr}\" keyword=\"{keyword}\">{inner}</DicomAttribute>"
         ));
     }
@@ -210,7 +206,7 @@ fn write_xml(text: &mut String, elements: &[Element]) {
 fn xml_items(items: &[Vec<Element>]) -> String {
     let mut text = String::new();
     for (index, item) in items.iter().enumerate() {
-        drop(write!(text, "<Item number=\"{}\">", index + 1));
+        text.push_str(&format!("<Item number=\"{}\">", index + 1));
         write_xml(&mut text, item);
         text.push_str("</Item>");
     }
