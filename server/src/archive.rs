@@ -6,6 +6,7 @@
 
 use std::io::{self, Read, Seek, SeekFrom};
 
+use zip::CompressionMethod;
 use zip::result::ZipError;
 use zip::unstable::read::{ZipIterable, ZipIterableFiles};
 
@@ -178,14 +179,11 @@ where
         });
     }
     let opened = entry.with_reader(files.reader_mut(), zip::read::ZipReadOptions::new());
-    let mut file = match opened {
-        Ok(file) => file,
-        Err(error) => {
-            return visit(Entry {
-                name,
-                body: Err(refusal_by_error(&error)),
-            });
-        }
+    let Ok(mut file) = opened else {
+        return visit(Entry {
+            name,
+            body: Err(EntryRefusal::Broken),
+        });
     };
     let mut first = Vec::with_capacity(ZIP_MAGIC.len());
     let started = (&mut file).take(4).read_to_end(&mut first);
@@ -218,16 +216,10 @@ fn refusal_by_header(entry: &zip::read::ZipFileEntry<'_>) -> Option<EntryRefusal
     } else if entry.encrypted() {
         Some(EntryRefusal::Encrypted)
     } else {
-        None
-    }
-}
-
-fn refusal_by_error(error: &ZipError) -> EntryRefusal {
-    match error {
-        ZipError::UnsupportedArchive(_) | ZipError::CompressionMethodNotSupported(_) => {
-            EntryRefusal::UnsupportedCompression
+        match entry.compression() {
+            CompressionMethod::Stored | CompressionMethod::Deflated => None,
+            _ => Some(EntryRefusal::UnsupportedCompression),
         }
-        _ => EntryRefusal::Broken,
     }
 }
 
