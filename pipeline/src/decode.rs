@@ -5,6 +5,7 @@
 //! step checks sizes against the header: a frame that is too short is an error, never zeros.
 
 mod codec;
+mod codestream;
 mod jpeg_ls;
 mod scale;
 mod source;

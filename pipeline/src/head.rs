@@ -16,6 +16,8 @@ use crate::volume::{Grid, PatientPoint, Volume, VoxelPoint};
 
 /// Side of the copy's voxels, mm.
 const VOXEL_MM: f64 = 4.0;
+/// Slices and rows of a thin stack that are read for each voxel of the copy: noise matters little.
+const SAMPLES_PER_VOXEL: f64 = 3.0;
 /// At least this is bone after averaging over a voxel, HU.
 const BONE_HU: f32 = 250.0;
 /// Brain, fluid and blood after averaging, HU.
@@ -41,8 +43,9 @@ const RIM_VOXELS: usize = 3;
 const RIM_SHARE_MIN: f64 = 0.55;
 /// Area of the body over area of the inside, at most; an adult head has 1.6, a pelvis 5.
 const BODY_RATIO_MAX: f64 = 2.6;
-/// Brain in the topmost plane below which the vertex is covered, cm²; its cap is then 2 mm high.
-const VERTEX_CM2: f64 = 12.0;
+/// Brain in the topmost plane up to which the vertex is covered, cm². The cap above it is then at
+/// most 5 mm high (area = 2π · radius · height, radius 75 mm): the last of thick slices often ends so.
+const VERTEX_CM2: f64 = 25.0;
 /// Share of the largest cross-section in the lowest plane below which the base is covered.
 const BASE_SHARE: f64 = 0.25;
 
@@ -100,7 +103,7 @@ struct Inside {
 
 impl Coarse {
     fn of(volume: &Volume) -> Self {
-        let view = PatientView::of(volume);
+        let view = PatientView::of(volume).thinned(VOXEL_MM / SAMPLES_PER_VOXEL);
         let size = [0, 1, 2].map(|axis| {
             boxes(view.grid.size[axis] as f64 * view.grid.spacing_mm[axis] / VOXEL_MM)
         });

@@ -4,7 +4,7 @@
 //! fractions of the voxels at its border. The box is separable, so each output row is made of row
 //! sums over slices, then over rows, then over columns, all in the first-level cache.
 
-use ndarray::{Array3, ArrayView3, ArrayViewMut2, Axis};
+use ndarray::{Array3, ArrayView3, ArrayViewMut2, Axis, Slice};
 use rayon::prelude::*;
 
 use crate::volume::{Grid, PatientPoint, Volume, VoxelPoint};
@@ -65,6 +65,26 @@ impl<'a> PatientView<'a> {
             voxels: volume.hounsfield.view().permuted_axes(array_axes),
             reversed,
         }
+    }
+
+    /// The same volume with slices and rows left out, so that those left are at most `step_mm` apart
+    /// where that is possible.
+    pub(crate) fn thinned(mut self, step_mm: f64) -> Self {
+        for (axis, array_axis) in [(2, Axis(0)), (1, Axis(1))] {
+            let step = whole((step_mm / self.grid.spacing_mm[axis]).floor().clamp(1.0, 64.0));
+            let length = self.grid.size[axis];
+            let (kept, last) = (length.div_ceil(step), (length - 1) / step * step);
+            if self.reversed[axis] {
+                // Along the axis the first voxel left is the last in memory.
+                let mut first = VoxelPoint([0.0; 3]);
+                first.0[axis] = (length - 1 - last) as f64;
+                self.grid.origin_mm = self.grid.patient_from_voxel(first);
+            }
+            self.voxels.slice_axis_inplace(array_axis, Slice::from(..).step_by(step.cast_signed()));
+            self.grid.spacing_mm[axis] *= step as f64;
+            self.grid.size[axis] = kept;
+        }
+        self
     }
 
     /// A lattice of `size` boxes of `spacing_mm` along the same axes, centred on `centre`.
