@@ -12,14 +12,14 @@ use anyhow::{Context, Result, bail};
 use serde_json::Value;
 
 use crate::onnxruntime;
-use crate::shell::{cache, cargo, checkout, run, step};
+use crate::shell::{self, cache, cargo, checkout, step};
 
 /// How long a start or a result may take on a slow, loaded machine.
 const WAIT_SECONDS_MAX: u64 = 120;
 /// How often the worklist is asked for a result.
 const POLL_MS: u64 = 100;
 /// The synthetic study that is sent.
-const STUDY: &str = "ich_left";
+const STUDY: &str = "bleed_intraparenchymal_left";
 
 /// When the demo ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,7 +31,7 @@ pub(crate) enum Until {
 }
 
 /// Sets up what is missing, and shows the way from a DICOM sender to the worklist.
-pub(crate) fn run_demo(until: Until) -> Result<()> {
+pub(crate) fn run(until: Until) -> Result<()> {
     onnxruntime::ensure()?;
     let programs = build()?;
     let folder = cache()?.join("demo");
@@ -41,17 +41,21 @@ pub(crate) fn run_demo(until: Until) -> Result<()> {
     std::fs::create_dir_all(&folder)?;
     let study = folder.join("sent");
     step(&format!("a synthetic head CT: {STUDY}"), || {
-        run(Command::new(programs.join("fixtures"))
-            .args(["make", STUDY])
-            .arg(&study))
+        shell::run(
+            Command::new(programs.join("fixtures"))
+                .args(["make", STUDY])
+                .arg(&study),
+        )
     })?;
     let mut service = step("tez serve", || Service::start(&programs, &folder))?;
     step("tez send", || {
         let to = ["--to", &service.dicom, "--called", "TEZ"];
-        run(Command::new(programs.join("tez"))
-            .arg("send")
-            .arg(&study)
-            .args(to))
+        shell::run(
+            Command::new(programs.join("tez"))
+                .arg("send")
+                .arg(&study)
+                .args(to),
+        )
     })?;
     let report = step("result", || service.first_report())?;
     println!("\n{}", summary(&report, &service.http));
@@ -82,7 +86,7 @@ fn build() -> Result<PathBuf> {
         "--locked",
     ];
     step("build (the first one takes some minutes)", || {
-        run(cargo()?.args(arguments))
+        shell::run(cargo()?.args(arguments))
     })?;
     let this = std::env::current_exe()?;
     Ok(this
@@ -179,7 +183,7 @@ impl Service {
 
     /// Ends it as an operator would.
     fn stop(mut self) -> Result<()> {
-        run(Command::new("kill").args(["-TERM", &self.child.id().to_string()]))?;
+        shell::run(Command::new("kill").args(["-TERM", &self.child.id().to_string()]))?;
         let status = self.child.wait()?;
         if status.success() {
             Ok(())

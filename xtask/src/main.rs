@@ -11,6 +11,8 @@ mod onnxruntime;
 mod peers;
 mod shell;
 
+use std::process::ExitCode;
+
 use anyhow::{Result, bail};
 
 const HELP: &str = "\
@@ -29,13 +31,23 @@ cargo xtask bench [ARG…]     the benchmarks, optimised; arguments go to criter
 
 Demo and tests use one build profile (dev, optimised where it matters), so nothing is built twice.";
 
-fn main() -> Result<()> {
+fn main() -> ExitCode {
+    match run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("\nerror: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run() -> Result<()> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
     match words[..] {
         ["setup"] => checks::setup(),
-        ["demo"] => demo::run_demo(demo::Until::Interrupted),
-        ["demo", "--once"] => demo::run_demo(demo::Until::FirstResult),
+        ["demo"] => demo::run(demo::Until::Interrupted),
+        ["demo", "--once"] => demo::run(demo::Until::FirstResult),
         ["test"] => checks::test(),
         ["check"] => checks::check(),
         ["bench", ref rest @ ..] => checks::bench(rest),
