@@ -13,6 +13,10 @@ use pipeline::limits::Limits;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::http::HttpConfig;
+use crate::objects::StoreLimits;
+use crate::scp::ScpConfig;
+
 /// Names the settings file itself; read by the command line.
 const FILE_VARIABLE: &str = "TEZ_CONFIG";
 /// Longest quiet time, seconds.
@@ -28,6 +32,12 @@ pub struct Config {
     pub data_dir: PathBuf,
     /// What is logged, and how.
     pub log: LogConfig,
+    /// The DICOM listener.
+    pub dicom: ScpConfig,
+    /// The HTTP listener.
+    pub http: HttpConfig,
+    /// The disk.
+    pub storage: StorageConfig,
     /// Which model runs, and with how many workers.
     pub model: ModelConfig,
     /// When a study counts as received.
@@ -41,6 +51,9 @@ impl Default for Config {
         Self {
             data_dir: PathBuf::from("./data"),
             log: LogConfig::default(),
+            dicom: ScpConfig::default(),
+            http: HttpConfig::default(),
+            storage: StorageConfig::default(),
             model: ModelConfig::default(),
             assembly: AssemblyConfig::default(),
             limits: Limits::default(),
@@ -79,6 +92,22 @@ pub enum LogFormat {
     Json,
 }
 
+/// The disk.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct StorageConfig {
+    /// Space that is left free on the data folder's disk; below it objects are refused, bytes.
+    pub free_bytes_reserve: u64,
+}
+
+impl Default for StorageConfig {
+    fn default() -> Self {
+        Self {
+            free_bytes_reserve: StoreLimits::default().free_bytes_reserve,
+        }
+    }
+}
+
 /// Which model runs, and with how many workers.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -111,6 +140,14 @@ impl Default for AssemblyConfig {
             quiet_seconds_by_sender: BTreeMap::new(),
             open_studies_max: 256,
         }
+    }
+}
+
+impl ModelConfig {
+    /// Studies analysed at the same time.
+    pub fn workers(&self) -> usize {
+        let cores = || std::thread::available_parallelism().map_or(1, usize::from);
+        self.workers.unwrap_or_else(|| (cores() / 2).max(1))
     }
 }
 
@@ -205,7 +242,19 @@ impl Config {
         Ok(config)
     }
 
+    /// What the object store refuses to exceed.
+    pub fn store_limits(&self) -> StoreLimits {
+        StoreLimits {
+            object_bytes_max: self.limits.object_bytes_max,
+            free_bytes_reserve: self.storage.free_bytes_reserve,
+        }
+    }
+
     fn check(&self) -> Result<(), ConfigError> {
+        self.dicom.check().map_err(|problem| ConfigError::Invalid {
+            key: "[dicom]".to_owned(),
+            problem,
+        })?;
         let quiet = &self.assembly;
         check_quiet("assembly.quiet_seconds", quiet.quiet_seconds)?;
         for (sender, &seconds) in &quiet.quiet_seconds_by_sender {
@@ -395,6 +444,7 @@ mod tests {
                 "[assembly]\nopen_studies_max = 0",
                 "assembly.open_studies_max",
             ),
+            ("[dicom]\nae_title = \"\"", "[dicom] ae_title"),
             ("[log]\nformat = \"loud\"", "log.format"),
         ] {
             assert!(
@@ -403,6 +453,27 @@ mod tests {
                 error(text, &[])
             );
         }
+    }
+
+    #[test]
+    fn ports_addresses_titles_and_lists_can_come_from_the_environment() {
+        let config = read(
+            "[[dicom.allow]]\nae_title = \"CT1\"\naddress = \"10.0.0.0/8\"",
+            &[
+                ("TEZ_DICOM__PORT", "104"),
+                ("TEZ_DICOM__AE_TITLE", "123"),
+                ("TEZ_HTTP__BIND", "0.0.0.0:80"),
+                ("TEZ_HTTP__HOSTS_ALLOWED", "a.example,b.example"),
+                ("TEZ_LIMITS__SLICES_MAX", "500"),
+            ],
+        )
+        .unwrap();
+        assert_eq!(config.dicom.port, 104);
+        assert_eq!(config.dicom.ae_title, "123");
+        assert_eq!(config.dicom.allow.len(), 1);
+        assert_eq!(config.http.bind.to_string(), "0.0.0.0:80");
+        assert_eq!(config.http.hosts_allowed, ["a.example", "b.example"]);
+        assert_eq!(config.limits.slices_max, 500);
     }
 
     #[test]

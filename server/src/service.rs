@@ -1,1 +1,329 @@
 //! Everything together: what `tez serve` starts and stops.
+
+use std::io::{self, Write};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::net::TcpListener;
+use tokio::sync::{mpsc, watch};
+use tokio::task::{JoinError, JoinSet, spawn_blocking};
+
+use crate::clock::Clock;
+use crate::config::Config;
+use crate::events::Events;
+use crate::http::{self, AppState, Health};
+use crate::intake::Intake;
+use crate::objects::{ObjectStore, RecoveredObject, StoreError};
+use crate::scp;
+use crate::state::{State, StateError};
+use crate::studies::{self, StartError, Studies};
+use crate::telemetry::{self, FilterError};
+use crate::worker::{Inference, MakeAnalyse};
+
+/// Events of the intake that may wait for the studies' task. Every open association or upload holds
+/// one place, so this is far above their limits.
+const INTAKE_EVENTS_MAX: usize = 4_096;
+/// Longest time that a sender waits for a place among them.
+const INTAKE_WAIT: Duration = Duration::from_secs(10);
+/// Longest wait for associations and requests in flight when the service stops.
+const STOP_SECONDS_MAX: u64 = 15;
+
+/// Why the service cannot start, or did not end well.
+#[derive(Debug, thiserror::Error)]
+pub enum ServiceError {
+    /// The system gives no runtime or signal.
+    #[error("the system does not let Tez start: {0}")]
+    System(io::Error),
+    /// `log.filter` cannot be read.
+    #[error(transparent)]
+    Filter(#[from] FilterError),
+    /// The data folder cannot be made.
+    #[error("cannot make the data folder {}: {source}; choose another one (data_dir)", path.display())]
+    DataFolder {
+        /// Which folder.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// The object store cannot be opened; another Tez may have it.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The database cannot be opened.
+    #[error(transparent)]
+    State(#[from] StateError),
+    /// The studies cannot be taken up.
+    #[error(transparent)]
+    Studies(#[from] StartError),
+    /// A port cannot be listened on.
+    #[error("cannot listen for {what} on {address}: {source}; stop what uses it, or set {setting}")]
+    Bind {
+        /// Which protocol.
+        what: &'static str,
+        /// Where.
+        address: SocketAddr,
+        /// The setting that chooses it.
+        setting: &'static str,
+        /// Why.
+        source: io::Error,
+    },
+    /// A listener ended by itself.
+    #[error("the {what} listener failed: {source}")]
+    Listener {
+        /// Which protocol.
+        what: &'static str,
+        /// Why.
+        source: io::Error,
+    },
+}
+
+/// A running service.
+#[derive(Debug)]
+pub struct Service {
+    dicom: SocketAddr,
+    http: SocketAddr,
+    state: State,
+    health: Health,
+    shutdown: watch::Sender<bool>,
+    listeners: JoinSet<Result<(), ServiceError>>,
+    studies: Studies,
+}
+
+/// Runs the service until SIGTERM or Ctrl-C. Says on standard error when it is ready, in one line:
+/// `tez ready dicom=127.0.0.1:11112 http=http://127.0.0.1:8080`.
+///
+/// # Errors
+///
+/// [`ServiceError`] if it cannot start or a listener fails.
+pub fn run(config: Config) -> Result<(), ServiceError> {
+    telemetry::start_logs(&config.log)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(ServiceError::System)?;
+    runtime.block_on(async {
+        let mut service = Service::start(config, Clock::system()).await?;
+        say_ready(&service);
+        let ended = service.wait_for_signal().await;
+        tracing::info!("stopping");
+        service.stop().await;
+        ended
+    })
+}
+
+fn say_ready(service: &Service) {
+    let line = format!(
+        "tez ready dicom={} http=http://{}\n",
+        service.dicom, service.http
+    );
+    // If nobody reads standard error, nobody waits for the line.
+    drop(io::stderr().lock().write_all(line.as_bytes()));
+}
+
+impl Service {
+    /// Opens the data folder, takes up what was left there, and listens.
+    ///
+    /// # Errors
+    ///
+    /// [`ServiceError`]; then nothing runs.
+    pub async fn start(config: Config, clock: Clock) -> Result<Self, ServiceError> {
+        let health = Health::default();
+        let make = inference(&config, &clock, &health);
+        Self::start_with(config, clock, health, make).await
+    }
+
+    /// [`Service::start`] with an analysis of the caller's, for tests.
+    ///
+    /// # Errors
+    ///
+    /// [`ServiceError`]; then nothing runs.
+    pub async fn start_with(
+        config: Config,
+        clock: Clock,
+        health: Health,
+        make_analyse: MakeAnalyse,
+    ) -> Result<Self, ServiceError> {
+        telemetry::start_metrics();
+        let (store, on_disk) = open_store(&config).await?;
+        let state = State::open(&config.data_dir).await?;
+        let scp_listener = bind("DICOM", config.dicom.listen(), "dicom.port").await?;
+        let http_listener = bind("HTTP", config.http.bind, "http.bind").await?;
+        let (shutdown, stopping) = watch::channel(false);
+        let (sender, receiver) = mpsc::channel(INTAKE_EVENTS_MAX);
+        let intake = Intake::new(store, sender, INTAKE_WAIT);
+        for known in &on_disk {
+            intake.remember(&known.sop_instance_uid, known.object.content);
+        }
+        let events = Events::new(clock.clone());
+        let parts = studies::Parts {
+            assembly: config.assembly.clone(),
+            limits: config.limits.clone(),
+            clock: clock.clone(),
+            state: state.clone(),
+            events: events.clone(),
+            make_analyse,
+            workers: config.model.workers(),
+        };
+        let studies = Studies::start(parts, on_disk, receiver).await?;
+        let app = AppState::new(
+            http::Parts {
+                intake: intake.clone(),
+                state: state.clone(),
+                events,
+                clock,
+                health: health.clone(),
+                shutdown: stopping.clone(),
+            },
+            config.http.clone(),
+            &config.limits,
+            (&config.data_dir, config.storage.free_bytes_reserve),
+        );
+        let app = app.map_err(|source| ServiceError::DataFolder {
+            path: config.data_dir.clone(),
+            source,
+        })?;
+        let (dicom, http) = (address(&scp_listener)?, address(&http_listener)?);
+        health.set_dicom(Some(dicom));
+        let scp = scp::serve(scp_listener, config.dicom, intake, stopping.clone());
+        let mut listeners = JoinSet::new();
+        listeners.spawn(named("DICOM", scp));
+        listeners.spawn(named("HTTP", serve_http(http_listener, app, stopping)));
+        Ok(Self {
+            dicom,
+            http,
+            state,
+            health,
+            shutdown,
+            listeners,
+            studies,
+        })
+    }
+
+    /// Where DICOM is accepted.
+    pub fn dicom_address(&self) -> SocketAddr {
+        self.dicom
+    }
+
+    /// Where HTTP is answered.
+    pub fn http_address(&self) -> SocketAddr {
+        self.http
+    }
+
+    /// What is known of studies.
+    pub fn state(&self) -> &State {
+        &self.state
+    }
+
+    /// Takes nothing in any more, lets objects in flight end, writes everything out, and ends.
+    pub async fn stop(self) {
+        self.health.set_dicom(None);
+        self.shutdown.send_replace(true);
+        let mut listeners = self.listeners;
+        let ends = async {
+            while let Some(ended) = listeners.join_next().await {
+                if let Err(error) = joined(ended) {
+                    tracing::error!(%error, "while stopping");
+                }
+            }
+        };
+        // What is not over by then is aborted with the set: its senders were not acknowledged.
+        let time_max = Duration::from_secs(STOP_SECONDS_MAX);
+        if tokio::time::timeout(time_max, ends).await.is_err() {
+            tracing::warn!("requests that were still in flight are cut off");
+        }
+        drop(listeners);
+        self.studies.stop().await;
+        self.state.close().await;
+    }
+
+    /// Waits for SIGTERM or Ctrl-C, or for a listener that fails.
+    async fn wait_for_signal(&mut self) -> Result<(), ServiceError> {
+        use tokio::signal::unix::{SignalKind, signal};
+        let mut terminate = signal(SignalKind::terminate()).map_err(ServiceError::System)?;
+        let mut interrupt = signal(SignalKind::interrupt()).map_err(ServiceError::System)?;
+        tokio::select! {
+            _ = terminate.recv() => Ok(()),
+            _ = interrupt.recv() => Ok(()),
+            Some(ended) = self.listeners.join_next() => joined(ended),
+        }
+    }
+}
+
+async fn named(
+    what: &'static str,
+    listener: impl Future<Output = io::Result<()>>,
+) -> Result<(), ServiceError> {
+    let ended = listener.await;
+    ended.map_err(|source| ServiceError::Listener { what, source })
+}
+
+fn joined(ended: Result<Result<(), ServiceError>, JoinError>) -> Result<(), ServiceError> {
+    ended.unwrap_or_else(|error| Err(ServiceError::System(io::Error::other(error))))
+}
+
+fn inference(config: &Config, clock: &Clock, health: &Health) -> MakeAnalyse {
+    let (model, limits) = (config.model.clone(), config.limits.clone());
+    let (clock, health) = (clock.clone(), health.clone());
+    Arc::new(move || {
+        Box::new(Inference::new(
+            model.clone(),
+            limits.clone(),
+            clock.clone(),
+            health.clone(),
+        ))
+    })
+}
+
+async fn open_store(config: &Config) -> Result<(ObjectStore, Vec<RecoveredObject>), ServiceError> {
+    let (folder, limits) = (config.data_dir.clone(), config.store_limits());
+    let opened = spawn_blocking(move || {
+        std::fs::create_dir_all(&folder).map_err(|source| ServiceError::DataFolder {
+            path: folder.clone(),
+            source,
+        })?;
+        Ok(ObjectStore::open(&folder, limits)?)
+    });
+    opened
+        .await
+        .map_err(|error| ServiceError::System(io::Error::other(error)))?
+}
+
+async fn bind(
+    what: &'static str,
+    address: SocketAddr,
+    setting: &'static str,
+) -> Result<TcpListener, ServiceError> {
+    let bound = TcpListener::bind(address).await;
+    bound.map_err(|source| ServiceError::Bind {
+        what,
+        address,
+        setting,
+        source,
+    })
+}
+
+fn address(listener: &TcpListener) -> Result<SocketAddr, ServiceError> {
+    listener.local_addr().map_err(ServiceError::System)
+}
+
+async fn serve_http(
+    listener: TcpListener,
+    app: AppState,
+    mut stopping: watch::Receiver<bool>,
+) -> io::Result<()> {
+    use axum::serve::ListenerExt;
+    let listener = listener.tap_io(|stream| {
+        if let Err(error) = stream.set_nodelay(true) {
+            tracing::debug!(%error, "an HTTP connection keeps Nagle's algorithm");
+        }
+    });
+    let service = http::router(app).into_make_service_with_connect_info::<SocketAddr>();
+    let stop = async move {
+        // A sender that is gone stops the service as well.
+        drop(stopping.wait_for(|stop| *stop).await);
+    };
+    axum::serve(listener, service)
+        .with_graceful_shutdown(stop)
+        .await
+}

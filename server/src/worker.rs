@@ -1,7 +1,7 @@
 //! Queued studies → reports, on threads of their own, one study a thread at a time.
 //!
-//! Each worker has its own inference session. It is made when the first study comes and, if that
-//! fails, again for the next one, so that a cured library or model needs no restart.
+//! Each worker has its own inference session, made when the worker starts. If that fails, it is
+//! tried again with every study, so that a cured library or model needs no restart.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
@@ -9,8 +9,10 @@ use std::sync::mpsc::{Receiver, Sender};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::{io, thread};
 
+use models::analysis::{Watch, analyse};
 use models::findings::Outcome;
 use models::report::{ReportState, StudyReport};
+use models::runtime::Network;
 use models::triage::prioritise;
 use pipeline::instance::Instance;
 use pipeline::intake::read_instance;
@@ -19,7 +21,11 @@ use pipeline::reason::{Reason, ReasonCode};
 use pipeline::uid::Uid;
 use tokio::sync::mpsc::UnboundedSender;
 
+use crate::clock::Clock;
+use crate::config::ModelConfig;
 use crate::events::StudyRef;
+use crate::http::Health;
+use crate::inference::load_network;
 
 /// Analyses one study after the other; blocking.
 pub trait Analyse: Send {
@@ -29,6 +35,60 @@ pub trait Analyse: Send {
 
 /// Makes the [`Analyse`] of one worker.
 pub type MakeAnalyse = Arc<dyn Fn() -> Box<dyn Analyse> + Send + Sync>;
+
+/// The analysis that `tez serve` does: models by ONNX Runtime.
+#[derive(Debug)]
+pub struct Inference {
+    model: ModelConfig,
+    limits: Limits,
+    clock: Clock,
+    health: Health,
+    network: Result<Network, Reason>,
+}
+
+impl Inference {
+    /// Loads the model; where that fails, it is tried again with every study. `health` is told.
+    pub fn new(model: ModelConfig, limits: Limits, clock: Clock, health: Health) -> Self {
+        let mut inference = Self {
+            network: load(&model),
+            model,
+            limits,
+            clock,
+            health,
+        };
+        inference.tell();
+        inference
+    }
+
+    fn tell(&mut self) {
+        let network = self.network.as_ref();
+        self.health
+            .set_inference(network.map(Network::identity).map_err(Reason::clone));
+    }
+}
+
+fn load(model: &ModelConfig) -> Result<Network, Reason> {
+    load_network(model).map_err(|error| {
+        tracing::error!(%error, "no model: studies end as not analysed");
+        error.reason()
+    })
+}
+
+impl Analyse for Inference {
+    fn analyse(&mut self, study_uid: &Uid, instances: &[Instance]) -> StudyReport {
+        if self.network.is_err() {
+            self.network = load(&self.model);
+            self.tell();
+        }
+        let elapsed_ms = || self.clock.monotonic().as_secs_f64() * 1_000.0;
+        let watch = Watch {
+            elapsed_ms: &elapsed_ms,
+            entered: &|stage| tracing::debug!(stage = stage.as_str(), "analysis"),
+        };
+        let network = self.network.as_mut().map_err(|reason| &*reason);
+        analyse(study_uid, instances, network, &self.limits, watch).report
+    }
+}
 
 /// The objects of a study that is to be analysed.
 #[derive(Clone, Debug)]
@@ -115,7 +175,7 @@ struct Worker {
 
 impl Worker {
     fn run(self) {
-        let mut analyse = None;
+        let mut analyse = catch_unwind(AssertUnwindSafe(|| (self.make)())).ok();
         while let Some(job) = self.next() {
             let report = self.report(&job, &mut analyse);
             let study = job.study;
@@ -241,6 +301,26 @@ mod tests {
         assert_eq!(texts[1], "number 2 of this session");
         assert!(texts[2].contains("fault of Tez"), "{}", texts[2]);
         assert_eq!(texts[3], "number 1 of this session");
+    }
+
+    #[test]
+    fn without_a_library_a_study_ends_as_not_analysed_with_the_reason() {
+        let model = ModelConfig {
+            library: Some("/no/such/libonnxruntime.so".into()),
+            ..ModelConfig::default()
+        };
+        let health = Health::default();
+        let mut inference = Inference::new(model, Limits::default(), Clock::system(), health);
+        let report = inference.analyse(&Uid::new("1.1").unwrap(), &[]);
+        assert_eq!(report.state, ReportState::NotAnalysed);
+        assert!(!report.reasons.is_empty());
+        let reason = inference.network.unwrap_err();
+        assert_eq!(reason.code, ReasonCode::InferenceLibraryMissing);
+        assert!(
+            reason.text.contains("/no/such/libonnxruntime.so"),
+            "{}",
+            reason.text
+        );
     }
 
     #[tokio::test]

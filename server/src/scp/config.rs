@@ -19,8 +19,10 @@ const ANY_AE_TITLE: &str = "*";
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct ScpConfig {
-    /// Address and port to listen on. Loopback, unless told otherwise.
-    pub listen: SocketAddr,
+    /// Address to listen on. Loopback, unless told otherwise.
+    pub bind: IpAddr,
+    /// Port to listen on; 0 for any that is free.
+    pub port: u16,
     /// Our AE title: 1 to 16 characters.
     pub ae_title: String,
     /// Take associations whatever AE title they call.
@@ -55,7 +57,8 @@ pub struct AllowedPeer {
 impl Default for ScpConfig {
     fn default() -> Self {
         Self {
-            listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 11112)),
+            bind: Ipv4Addr::LOCALHOST.into(),
+            port: 11112,
             ae_title: "TEZ".to_owned(),
             accept_any_called_ae: false,
             allow: AllowedPeer::loopback(),
@@ -89,6 +92,11 @@ impl AllowedPeer {
 }
 
 impl ScpConfig {
+    /// Address and port to listen on.
+    pub fn listen(&self) -> SocketAddr {
+        SocketAddr::new(self.bind, self.port)
+    }
+
     /// Says what is wrong with the settings, in a sentence that names the setting.
     ///
     /// # Errors
@@ -154,7 +162,7 @@ mod tests {
     fn the_defaults_are_right_and_allow_loopback_only() {
         let config = ScpConfig::default();
         assert_eq!(config.check(), Ok(()));
-        assert!(config.listen.ip().is_loopback());
+        assert!(config.bind.is_loopback());
         assert!(config.allows("ANY", "127.0.0.1".parse().unwrap()));
         assert!(config.allows("ANY", "::1".parse().unwrap()));
         assert!(!config.allows("ANY", "192.168.0.1".parse().unwrap()));

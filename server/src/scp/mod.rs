@@ -64,7 +64,7 @@ pub async fn serve(
     loop {
         tokio::select! {
             // A sender that is gone stops the service as well.
-            _ = shutdown.wait_for(|stop| *stop) => break,
+            () = async { drop(shutdown.wait_for(|stop| *stop).await) } => break,
             Some(ended) = connections.join_next() => report(ended),
             accepted = listener.accept() => match accepted {
                 Ok((stream, peer)) => admit(stream, peer, &door, &stopping, &mut connections),
