@@ -15,17 +15,17 @@ use crate::reason::{Reason, ReasonCode};
 use crate::volume::{Grid, PatientPoint, Volume, VoxelPoint};
 
 /// Side of the copy's voxels, mm.
-const VOXEL_MM: f64 = 4.0;
+pub(crate) const VOXEL_MM: f64 = 4.0;
 /// Slices and rows of a thin stack that are read for each voxel of the copy: noise matters little.
 const SAMPLES_PER_VOXEL: f64 = 3.0;
 /// At least this is bone after averaging over a voxel, HU.
 const BONE_HU: f32 = 250.0;
 /// Brain, fluid and blood after averaging, HU.
-const BRAIN_HU: std::ops::RangeInclusive<f32> = -25.0..=110.0;
+pub(crate) const BRAIN_HU: std::ops::RangeInclusive<f32> = -25.0..=110.0;
 /// At least this is body and not air, HU.
 const BODY_HU: f32 = -300.0;
 /// Of eight directions within a slice, so many must meet bone.
-const DIRECTIONS_MIN: u8 = 5;
+pub(crate) const DIRECTIONS_MIN: u8 = 5;
 /// How far a skull may lie from tissue that it encloses, mm.
 const SIGHT_MM: f64 = 160.0;
 /// Largest cross-section of the inside of a skull, newborn to adult, cm².
@@ -45,9 +45,9 @@ const RIM_SHARE_MIN: f64 = 0.55;
 const BODY_RATIO_MAX: f64 = 2.6;
 /// Brain in the topmost plane up to which the vertex is covered, cm². The cap above it is then at
 /// most 5 mm high (area = 2π · radius · height, radius 75 mm): the last of thick slices often ends so.
-const VERTEX_CM2: f64 = 25.0;
+pub(crate) const VERTEX_CM2: f64 = 25.0;
 /// Share of the largest cross-section in the lowest plane below which the base is covered.
-const BASE_SHARE: f64 = 0.25;
+pub(crate) const BASE_SHARE: f64 = 0.25;
 
 /// What the pixels say about the head.
 #[derive(Clone, Debug, PartialEq)]
@@ -274,7 +274,7 @@ fn not_head(why: String) -> Result<(), Reason> {
 }
 
 /// For each voxel the number of the plane's eight directions in which bone is met.
-fn bone_in_sight(plane: ArrayView2<'_, f32>) -> Array2<u8> {
+pub(crate) fn bone_in_sight(plane: ArrayView2<'_, f32>) -> Array2<u8> {
     let mut seen = Array2::zeros(plane.dim());
     for (down, right) in [
         (0, 1),

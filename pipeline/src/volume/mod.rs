@@ -121,6 +121,19 @@ pub fn build(
     Ok((volume, certificate))
 }
 
+/// What is odd about the positions of `slices`, without reading a pixel.
+///
+/// # Errors
+///
+/// [`VolumeError`] as in [`build`], as far as the headers show it.
+pub(crate) fn examine_positions(
+    slices: &[Slice<'_>],
+    limits: &Limits,
+) -> Result<Vec<Reason>, VolumeError> {
+    let stack = Stack::arrange(slices, limits)?;
+    Ok(Geometry::of(&stack, limits)?.gaps.warnings)
+}
+
 /// What the positions of a stack say.
 struct Geometry<'a> {
     slices: Vec<Placed<'a>>,

@@ -1,1 +1,0 @@
-//! Instances → the state of a study, and whether its stack is provably whole.

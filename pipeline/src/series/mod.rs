@@ -1,0 +1,231 @@
+//! Which series of a study is analysed, and why the others are not.
+//!
+//! Asked of the header only; that the chosen one is a head is asked of its pixels later
+//! ([`crate::study`]).
+
+mod header;
+mod kernel;
+pub(crate) mod stacks;
+mod words;
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+
+use crate::instance::Instance;
+use crate::limits::Limits;
+use crate::reason::{Reason, ReasonCode};
+use crate::uid::Uid;
+
+use header::HeaderVerdict;
+use kernel::Sharpness;
+use stacks::{FrameStack, SeriesStacks, stacks_of};
+
+/// What was decided about one series. Goes into the result as it is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct SeriesVerdict {
+    /// Series Instance UID.
+    pub uid: Uid,
+    /// Whether this series was analysed.
+    pub chosen: bool,
+    /// Why, or why not; never empty.
+    pub reasons: Vec<Reason>,
+}
+
+/// One frame of an instance: the unit of which a series' stack is made.
+#[derive(Clone, Copy, Debug)]
+pub struct Slice<'a> {
+    /// The object that holds the frame.
+    pub instance: &'a Instance,
+    /// Zero-based frame of it.
+    pub frame_index: usize,
+}
+
+/// One stack of a series, with what its header says for and against it.
+#[derive(Clone, Debug)]
+pub struct Candidate<'a> {
+    /// Series Instance UID.
+    pub series_uid: &'a Uid,
+    /// Its slices, feet to head; empty for objects without images or without geometry.
+    pub slices: Vec<Slice<'a>>,
+    /// Why it cannot be analysed; empty if it can, as far as the header goes.
+    pub refusals: Vec<Reason>,
+    /// What is odd about it but allowed.
+    pub remarks: Vec<Reason>,
+    /// Slices of the series that had to be left out: the result will be partial.
+    pub incomplete: Vec<Reason>,
+    rank: Rank,
+}
+
+impl Candidate<'_> {
+    /// Whether the header has nothing against it.
+    pub fn usable(&self) -> bool {
+        self.refusals.is_empty()
+    }
+}
+
+/// Order of preference; less is better. Lengths are in whole tenths of a millimetre, so that equal
+/// headers rank equal.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Rank {
+    refused: bool,
+    sharpness: Sharpness,
+    /// What is lacking to the height of a head; a long one is no better than a sufficient one.
+    uncovered_mm: u64,
+    outside_liked_thickness: u64,
+    remarks: usize,
+    /// Of two that cover the same, the thicker decodes sooner and averages to the same slabs.
+    places: usize,
+    series_number: i64,
+    series_uid: String,
+    stack: usize,
+}
+
+/// A stack this high shows a head from vertex to base, mm.
+const HEAD_HEIGHT_MM: f64 = 130.0;
+/// Slices that the models are made for, mm.
+const LIKED_THICKNESS_MM: std::ops::RangeInclusive<f64> = 0.5..=5.0;
+
+/// The stacks of a study's series, best first; those that cannot be used come last.
+///
+/// Of objects with the same SOP Instance UID the first counts; [`crate::study`] reports them.
+/// The order of `instances` does not matter otherwise.
+pub fn candidates<'a>(instances: &'a [Instance], limits: &Limits) -> Vec<Candidate<'a>> {
+    let mut distinct: BTreeMap<&Uid, &Instance> = BTreeMap::new();
+    for instance in instances {
+        distinct
+            .entry(&instance.sop_instance_uid)
+            .or_insert(instance);
+    }
+    candidates_of(distinct.into_values(), limits)
+}
+
+/// [`candidates`] of objects that are distinct and in order of their UIDs.
+pub(crate) fn candidates_of<'a>(
+    instances: impl Iterator<Item = &'a Instance>,
+    limits: &Limits,
+) -> Vec<Candidate<'a>> {
+    let mut series: BTreeMap<&Uid, Vec<&Instance>> = BTreeMap::new();
+    for instance in instances {
+        series
+            .entry(&instance.series_uid)
+            .or_default()
+            .push(instance);
+    }
+    let mut candidates: Vec<Candidate<'a>> = series
+        .into_iter()
+        .flat_map(|(uid, instances)| candidates_of_series(uid, &instances, limits))
+        .collect();
+    candidates.sort_by(|a, b| a.rank.cmp(&b.rank));
+    candidates
+}
+
+fn candidates_of_series<'a>(
+    uid: &'a Uid,
+    instances: &[&'a Instance],
+    limits: &Limits,
+) -> Vec<Candidate<'a>> {
+    let SeriesStacks {
+        stacks,
+        without_geometry,
+    } = stacks_of(instances);
+    let dynamic = dynamic_series(&stacks);
+    let mut candidates: Vec<Candidate<'a>> = stacks
+        .iter()
+        .enumerate()
+        .map(|(index, stack)| {
+            let mut verdict = HeaderVerdict::of_stack(stack, limits);
+            verdict.refusals.extend(dynamic.clone());
+            candidate(uid, index, Some(stack), verdict)
+        })
+        .collect();
+    if candidates.is_empty() {
+        let verdict = HeaderVerdict::without_stack(instances);
+        candidates.push(candidate(uid, 0, None, verdict));
+    } else if let Some(reason) = missing_geometry(&without_geometry, instances) {
+        for candidate in &mut candidates {
+            candidate.incomplete.push(reason.clone());
+        }
+    }
+    candidates
+}
+
+fn candidate<'a>(
+    series_uid: &'a Uid,
+    index: usize,
+    stack: Option<&FrameStack<'a>>,
+    verdict: HeaderVerdict,
+) -> Candidate<'a> {
+    let slices: Vec<Slice<'a>> = stack
+        .map(|stack| stack.slices.iter().map(|placed| placed.slice).collect())
+        .unwrap_or_default();
+    let thickness_mm = stack.and_then(FrameStack::thickness_mm).unwrap_or(0.0);
+    let liked = thickness_mm.clamp(*LIKED_THICKNESS_MM.start(), *LIKED_THICKNESS_MM.end());
+    Candidate {
+        series_uid,
+        rank: Rank {
+            refused: !verdict.refusals.is_empty(),
+            sharpness: verdict.sharpness,
+            uncovered_mm: tenths(HEAD_HEIGHT_MM - stack.map_or(0.0, FrameStack::span_mm)) / 10,
+            outside_liked_thickness: tenths((thickness_mm - liked).abs()),
+            remarks: verdict.remarks.len(),
+            places: stack.map_or(0, FrameStack::places),
+            series_number: slices
+                .first()
+                .and_then(|slice| slice.instance.series.series_number)
+                .unwrap_or(i64::MAX),
+            series_uid: series_uid.to_string(),
+            stack: index,
+        },
+        slices,
+        refusals: verdict.refusals,
+        remarks: verdict.remarks,
+        incomplete: Vec::new(),
+    }
+}
+
+/// `length_mm` in tenths of a millimetre, zero for what is below zero.
+fn tenths(length_mm: f64) -> u64 {
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "clamped to a small range first; a NaN becomes zero"
+    )]
+    let tenths = (length_mm * 10.0).round().clamp(0.0, 1e6) as u64;
+    tenths
+}
+
+/// The same place scanned again and again is a perfusion or a bolus watch, whatever it is called.
+fn dynamic_series(stacks: &[FrameStack<'_>]) -> Option<Reason> {
+    const REPEATS_MIN: usize = 4;
+    let first = stacks.first()?.slices.first()?;
+    let place = |stack: &FrameStack<'_>| stack.slices.first().map(|placed| placed.along_mm);
+    let repeats = stacks
+        .iter()
+        .filter_map(place)
+        .filter(|along_mm| (along_mm - first.along_mm).abs() < stacks::SAME_PLACE_MM)
+        .count();
+    (repeats >= REPEATS_MIN).then(|| {
+        Reason::new(
+            ReasonCode::Contrast,
+            format!("The same place was scanned {repeats} times, as in a perfusion study."),
+        )
+    })
+}
+
+fn missing_geometry(without: &[Slice<'_>], instances: &[&Instance]) -> Option<Reason> {
+    let first = without.first()?;
+    let frames: usize = instances.iter().map(|instance| instance.frames.len()).sum();
+    Some(Reason::new(
+        ReasonCode::MissingGeometry,
+        format!(
+            "{} of {frames} slices were left out: they lack a usable position, orientation or \
+             pixel spacing; the first is object {}.",
+            without.len(),
+            first.instance.sop_instance_uid
+        ),
+    ))
+}
+
+#[cfg(test)]
+pub(crate) mod tests;
