@@ -1,5 +1,5 @@
 //! The `tez` command, built again here so that these tests always run the code beside them.
 
 fn main() -> std::process::ExitCode {
-    server::cli::main()
+    server::cli::run()
 }

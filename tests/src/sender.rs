@@ -8,8 +8,6 @@ use dicom_core::{VR, dicom_value};
 use dicom_core::{DataElement, Tag};
 use dicom_object::InMemDicomObject;
 use dicom_ul::association::client::{ClientAssociation, ClientAssociationOptions};
-use dicom_ul::association::Association as _;
-use dicom_ul::association::SyncAssociation as _;
 use dicom_ul::pdu::{PDataValue, PDataValueType, Pdu};
 
 /// Status of an accepted C-STORE.
