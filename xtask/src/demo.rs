@@ -280,19 +280,21 @@ fn list(values: &Value, shown: &dyn Fn(&Value) -> String) -> Vec<String> {
 }
 
 fn finding(finding: &Value) -> String {
+    let kind = finding["kind"].as_str().unwrap_or("-");
     let present = if finding["present"] == true {
         "present"
     } else {
         "not seen by this model"
     };
-    let mut line = format!("  {}: {present}", finding["kind"].as_str().unwrap_or("-"));
-    if let Some(volume_ml) = finding["volume_ml"].as_f64() {
-        line.push_str(&format!(", {volume_ml:.1} mL"));
-    }
-    if let Some(side) = finding["side"].as_str() {
-        line.push_str(&format!(", {side}"));
-    }
-    line
+    let volume = finding["volume_ml"]
+        .as_f64()
+        .map(|volume_ml| format!(", {volume_ml:.1} mL"));
+    let side = finding["side"].as_str().map(|side| format!(", {side}"));
+    format!(
+        "  {kind}: {present}{}{}",
+        volume.unwrap_or_default(),
+        side.unwrap_or_default()
+    )
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! ONNX Runtime's library, out of PyPI's wheel, pinned by hash.
+//! ONNX Runtime's library, out of its Python wheel, pinned by hash.
 
 use std::path::Path;
 use std::process::Command;
@@ -86,7 +86,7 @@ fn platforms() -> Result<&'static [&'static str]> {
     }
 }
 
-/// The wheel for CPython 3.11, whatever Python runs pip: only the library inside is of use.
+/// The wheel for Python 3.11, whatever Python runs pip: only the library inside is of use.
 fn download(scratch: &Path, checkout: &Path, platforms: &[&str]) -> Result<()> {
     let mut pip = Command::new("python3");
     pip.args([
