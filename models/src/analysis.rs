@@ -1,21 +1,30 @@
 //! Instances of one study → its report: the straight way through all stages.
 
+use std::any::Any;
 use std::collections::BTreeMap;
+use std::iter;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use pipeline::instance::Instance;
 use pipeline::limits::Limits;
+use pipeline::prepare::prepare_centred;
 use pipeline::reason::{Reason, ReasonCode};
+use pipeline::series::SeriesVerdict;
+use pipeline::study::volume_of_study;
 use pipeline::uid::Uid;
-use pipeline::volume::Volume;
+use pipeline::volume::{GeometryCertificate, PatientPoint, Volume};
 use serde::{Deserialize, Serialize};
 
-use crate::findings::Outcome;
-use crate::report::{ReportState, StudyReport};
+use crate::findings::{Finding, Outcome};
+use crate::report::{ModelIdentity, StudyReport};
 use crate::runtime::Network;
-use crate::tasks::FindingMap;
-use crate::triage::prioritise;
+use crate::tasks::{FindingMap, read_findings};
 
-/// A stage of the analysis, in order. Its word is the key in `timing_ms`.
+/// The key in `timing_ms` for all stages together.
+const TOTAL: &str = "total";
+
+/// A stage of the analysis, in order. Its word is the key in `timing_ms`, beside `total`; a stage
+/// that was not reached has none.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Stage {
@@ -79,26 +88,151 @@ pub fn analyse(
     limits: &Limits,
     watch: Watch<'_>,
 ) -> Analysis {
-    let _ = (instances, network, limits, watch);
-    let outcome = Outcome::NotAnalysed {
-        reasons: vec![Reason::new(ReasonCode::InternalFault, "not written yet")],
+    let mut course = Course::default();
+    let mut stages = Stages {
+        watch,
+        timing_ms: BTreeMap::new(),
     };
-    let decision = prioritise(&outcome);
-    Analysis {
-        report: StudyReport {
-            study_uid: study_uid.clone(),
-            state: ReportState::NotAnalysed,
-            reasons: outcome.reasons().to_vec(),
-            priority: decision.priority,
-            priority_because: decision.because,
-            policy_version: decision.policy_version,
-            findings: Vec::new(),
-            series: Vec::new(),
-            geometry: None,
-            model: None,
-            timing_ms: BTreeMap::new(),
-        },
-        map: None,
-        volume: None,
+    let started_ms = (watch.elapsed_ms)();
+    // What a panic leaves behind is not used: `course` holds only finished stages, and a session
+    // of ONNX Runtime keeps nothing between runs.
+    let attempt = AssertUnwindSafe(|| course.through(instances, network, limits, &mut stages));
+    let outcome = catch_unwind(attempt).unwrap_or_else(|panic| internal_fault(panic.as_ref()));
+    let mut timing_ms = stages.timing_ms;
+    timing_ms.insert(TOTAL.to_owned(), (watch.elapsed_ms)() - started_ms);
+    course.finish(study_uid, outcome, timing_ms)
+}
+
+fn internal_fault(panic: &(dyn Any + Send)) -> Outcome {
+    let message = panic
+        .downcast_ref::<String>()
+        .map(String::as_str)
+        .or_else(|| panic.downcast_ref::<&str>().copied());
+    tracing::error!(message, "the analysis panicked");
+    let text = "The analysis failed by a fault of Tez; the log has more. Please report it.";
+    Outcome::NotAnalysed {
+        reasons: vec![Reason::new(ReasonCode::InternalFault, text)],
+    }
+}
+
+/// One study on its way: what the finished stages gave.
+#[derive(Default)]
+struct Course {
+    series: Vec<SeriesVerdict>,
+    geometry: Option<GeometryCertificate>,
+    volume: Option<Volume>,
+    model: Option<ModelIdentity>,
+    map: Option<FindingMap>,
+}
+
+impl Course {
+    fn through(
+        &mut self,
+        instances: &[Instance],
+        network: Result<&mut Network, &Reason>,
+        limits: &Limits,
+        stages: &mut Stages<'_>,
+    ) -> Outcome {
+        let study = stages.run(Stage::Volume, || volume_of_study(instances, limits));
+        self.series = study.verdicts;
+        let head = match study.volume {
+            Ok(head) => head,
+            Err(reasons) => return Outcome::NotAnalysed { reasons },
+        };
+        self.geometry = Some(head.certificate);
+        let volume = self.volume.insert(head.volume);
+        let answer = network
+            .map_err(Clone::clone)
+            .and_then(|network| ask(network, volume, head.facts.centre_mm, stages));
+        match answer {
+            Err(reason) => Outcome::NotAnalysed {
+                reasons: iter::once(reason).chain(study.incomplete).collect(),
+            },
+            Ok(answer) => {
+                self.model = Some(answer.model);
+                self.map = Some(answer.map);
+                outcome(answer.findings, study.incomplete)
+            }
+        }
+    }
+
+    fn finish(
+        self,
+        study_uid: &Uid,
+        outcome: Outcome,
+        timing_ms: BTreeMap<String, f64>,
+    ) -> Analysis {
+        // A fault after the network ran leaves a model and a map that no finding stands for.
+        let analysed = !matches!(outcome, Outcome::NotAnalysed { .. });
+        let report = StudyReport {
+            series: self.series,
+            geometry: self.geometry,
+            model: self.model.filter(|_| analysed),
+            timing_ms,
+            ..StudyReport::of_outcome(study_uid, outcome)
+        };
+        Analysis {
+            report,
+            map: self.map.filter(|_| analysed),
+            volume: self.volume,
+        }
+    }
+}
+
+/// What a network said of one head.
+struct Answer {
+    findings: Vec<Finding>,
+    map: FindingMap,
+    model: ModelIdentity,
+}
+
+/// Asks `network` about the head in `volume` whose skull is centred on `centre`.
+fn ask(
+    network: &mut Network,
+    volume: &Volume,
+    centre: PatientPoint,
+    stages: &mut Stages<'_>,
+) -> Result<Answer, Reason> {
+    let input = stages.run(Stage::Prepare, || {
+        prepare_centred(volume, &network.card().input.contract, centre)
+    })?;
+    let raw = stages
+        .run(Stage::Inference, || network.run(&input))
+        .map_err(|error| error.reason())?;
+    let (findings, map) = stages.run(Stage::Findings, || {
+        read_findings(network.card(), &raw, &input.grid, volume)
+    });
+    Ok(Answer {
+        findings,
+        map,
+        model: network.identity(),
+    })
+}
+
+fn outcome(findings: Vec<Finding>, incomplete: Vec<Reason>) -> Outcome {
+    if incomplete.is_empty() {
+        Outcome::Analysed(findings)
+    } else {
+        Outcome::Partial {
+            findings,
+            reasons: incomplete,
+        }
+    }
+}
+
+/// Runs stages, tells of them and takes their time.
+struct Stages<'a> {
+    watch: Watch<'a>,
+    timing_ms: BTreeMap<String, f64>,
+}
+
+impl Stages<'_> {
+    fn run<T>(&mut self, stage: Stage, work: impl FnOnce() -> T) -> T {
+        (self.watch.entered)(stage);
+        let started_ms = (self.watch.elapsed_ms)();
+        let result = work();
+        let spent_ms = (self.watch.elapsed_ms)() - started_ms;
+        self.timing_ms.insert(stage.as_str().to_owned(), spent_ms);
+        result
     }
 }

@@ -249,11 +249,6 @@ impl ModelCard {
         }
     }
 
-    /// Channels of the input: each window for each slab from `-neighbours` to `+neighbours`.
-    pub fn channel_count(&self) -> usize {
-        self.input.contract.windows.len() * (2 * self.input.contract.neighbours + 1)
-    }
-
     fn check(&self) -> Result<(), Problem> {
         for (field, text) in [
             ("name", &self.name),
@@ -440,7 +435,7 @@ mod tests {
                 .iter()
                 .all(|finding| finding.calibration.is_none())
         );
-        assert_eq!(card.channel_count(), 6);
+        assert_eq!(card.input.contract.channels(), 6);
         let model = card.read_model(&path).unwrap();
         let built_in = ModelCard::built_in().unwrap();
         assert_eq!(built_in, card);

@@ -317,7 +317,8 @@ impl Network {
     }
 
     fn check_input(&self, input: &ModelInput) -> Result<(), InferenceError> {
-        let (channels, side) = (self.card.channel_count(), self.card.input.contract.side_px);
+        let contract = &self.card.input.contract;
+        let (channels, side) = (contract.channels(), contract.side_px);
         let found = input.tensor.shape();
         if found[0] >= 1 && found[1..] == [channels, side, side] {
             return Ok(());
@@ -379,7 +380,11 @@ fn check_outlets(card: &ModelCard, session: &Session) -> Result<(), String> {
         return Err(format!("it has {} inputs, not one", session.inputs().len()));
     }
     let input = &card.input.name;
-    check_outlet(session.inputs(), input, &[card.channel_count(), side, side])?;
+    check_outlet(
+        session.inputs(),
+        input,
+        &[card.input.contract.channels(), side, side],
+    )?;
     let (voxels, slices) = (&card.outputs.voxel_prob, &card.outputs.slice_prob);
     check_outlet(session.outputs(), voxels, &[findings, side, side])?;
     check_outlet(session.outputs(), slices, &[findings])

@@ -214,12 +214,7 @@ fn key_slices(slabs_best_first: &[usize], slab_grid: &Grid, volume: &Volume) -> 
     let mut slices: Vec<Uid> = Vec::with_capacity(KEY_SLICES_MAX);
     for slab in slabs_best_first {
         let centre = slab_grid.patient_from_voxel(slab_centre(slab_grid, *slab));
-        let position = volume.grid.voxel_from_patient(centre).0[2];
-        let nearest = volume.sources.iter().min_by(|a, b| {
-            let distance = |slice_position: f64| (slice_position - position).abs();
-            distance(a.slice_position).total_cmp(&distance(b.slice_position))
-        });
-        if let Some(source) = nearest
+        if let Some(source) = volume.nearest_source(centre)
             && !slices.contains(&source.sop_instance_uid)
         {
             slices.push(source.sop_instance_uid.clone());
