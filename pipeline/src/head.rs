@@ -324,7 +324,7 @@ fn look(plane: ArrayView2<'_, f32>, down: isize, right: isize, seen: &mut Array2
 }
 
 /// The largest piece of `mask` connected by faces; empty if the mask is.
-fn largest_piece(mask: &Array3<bool>) -> Array3<bool> {
+pub(crate) fn largest_piece(mask: &Array3<bool>) -> Array3<bool> {
     let mut label = Array3::<u32>::zeros(mask.dim());
     let mut largest = (0_usize, 0_u32);
     let mut next = 0;

@@ -1,10 +1,12 @@
 //! Is the stack that would be analysed provably whole? By positions, and by the pixels of three
 //! slices: the two ends and one from the middle.
 
-use ndarray::{Array2, ArrayView2, s};
+use ndarray::{Array2, Array3, ArrayView2, s};
 
 use crate::decode::frame_hounsfield;
-use crate::head::{BASE_SHARE, BRAIN_HU, DIRECTIONS_MIN, VERTEX_CM2, VOXEL_MM, bone_in_sight};
+use crate::head::{
+    BASE_SHARE, BRAIN_HU, DIRECTIONS_MIN, VERTEX_CM2, VOXEL_MM, bone_in_sight, largest_piece,
+};
 use crate::instance::Instance;
 use crate::limits::Limits;
 use crate::reason::{Reason, ReasonCode};
@@ -14,6 +16,10 @@ use crate::volume::examine_positions;
 
 /// A gap of this many of both its neighbours may be one where slices are missing.
 const SUSPICIOUS_GAPS: f64 = 1.5;
+
+/// The widest cross-section of a head lies about here in a stack that spans it: a share of the way
+/// from the lowest to the topmost slice.
+const WIDEST_SHARE: f64 = 0.55;
 
 /// Whether more slices are to be waited for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -119,8 +125,13 @@ fn ends(slices: &[Slice<'_>], limits: &Limits) -> Result<Vec<Reason>, Reason> {
             "A slice has no place in the patient.",
         )
     })?;
-    // The widest cross-section of a head lies a little above the middle of a stack that spans it.
-    let index = [0, stack.slices.len() * 6 / 10, stack.slices.len() - 1];
+    let (bottom_mm, span_mm) = (stack.slices[0].along_mm, stack.span_mm());
+    let widest_mm = bottom_mm + WIDEST_SHARE * span_mm;
+    let widest = stack
+        .slices
+        .partition_point(|placed| placed.along_mm < widest_mm);
+    let last = stack.slices.len() - 1;
+    let index = [0, widest.min(last), last];
     let mut areas_cm2 = [0.0; 3];
     for (area_cm2, index) in areas_cm2.iter_mut().zip(index) {
         *area_cm2 = brain_cm2(&stack.slices[index].slice, limits)?;
@@ -148,7 +159,7 @@ fn ends(slices: &[Slice<'_>], limits: &Limits) -> Result<Vec<Reason>, Reason> {
     Ok(reasons)
 }
 
-/// Brain within bone in one slice, cm², by the rule of [`crate::head`].
+/// The largest piece of soft tissue within bone in one slice, cm², by the rule of [`crate::head`].
 fn brain_cm2(slice: &Slice<'_>, limits: &Limits) -> Result<f64, Reason> {
     let hounsfield = frame_hounsfield(slice, limits)?;
     let spacing_mm = slice
@@ -160,13 +171,16 @@ fn brain_cm2(slice: &Slice<'_>, limits: &Limits) -> Result<f64, Reason> {
     let [width, height] = spacing_mm.map(pixels_per_box);
     let coarse = averaged(hounsfield.view(), width, height);
     let sight = bone_in_sight(coarse.view());
-    let enclosed = coarse
+    let enclosed =
+        Array3::from_shape_fn((1, coarse.nrows(), coarse.ncols()), |(_, row, column)| {
+            BRAIN_HU.contains(&coarse[(row, column)]) && sight[(row, column)] >= DIRECTIONS_MIN
+        });
+    let brain = largest_piece(&enclosed)
         .iter()
-        .zip(&sight)
-        .filter(|(mean_hu, seen)| BRAIN_HU.contains(*mean_hu) && **seen >= DIRECTIONS_MIN)
+        .filter(|inside| **inside)
         .count();
     let box_cm2 = spacing_mm[0] * spacing_mm[1] * (width * height) as f64 / 100.0;
-    Ok(enclosed as f64 * box_cm2)
+    Ok(brain as f64 * box_cm2)
 }
 
 /// How many pixels make up the side of a box of [`VOXEL_MM`].
