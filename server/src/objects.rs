@@ -1,22 +1,25 @@
 //! Objects on disk: verbatim, synced before they are acknowledged, found again after a crash.
 //!
-//! An object is written to `incoming/`, and only when it is whole and its bytes are on the disk is
-//! it renamed to `objects/<2 hex>/<sha256>_<SOP Instance UID>.dcm`; the folder is synced before
-//! the object counts as stored. So a file in `objects/` is complete even after a power cut, its
-//! name tells what it is, and whatever is left in `incoming/` was never acknowledged.
+//! An object is written to `incoming/`, linked to `objects/<2 hex>/<sha256>_<SOP Instance UID>.dcm`
+//! when it is whole, and synced; only then does it count as stored, and only then its name in
+//! `incoming/` goes. So one sync, in which the journal of the file system takes bytes and name
+//! together, makes it outlive a power cut; what the cut interrupts still has its name in
+//! `incoming/`, and the next start checks it against the hash in its other name.
 //!
-//! Every association syncs on its own thread. The file system's journal takes the syncs that wait
-//! at the same time into one commit, which was measured to be faster than a thread of ours that
-//! collects them and syncs one after the other.
+//! Every association syncs on its own thread. The journal takes the syncs that wait at the same
+//! time into one commit, which was measured to be faster than a thread of ours that collects them
+//! and syncs one after the other.
 
-use std::fs::{self, DirBuilder, File, OpenOptions};
-use std::io::{self, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::collections::BTreeSet;
+use std::fs::{self, DirBuilder, File, Metadata, OpenOptions};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use pipeline::content::{ContentHash, ContentHasher};
+use pipeline::intake::{META_BYTES_MAX, MetaParse, parse_part10_meta};
 use pipeline::uid::Uid;
 
 /// The free space is asked for again after so many bytes of one object.
@@ -105,12 +108,10 @@ pub enum Step {
     Create,
     /// Write bytes to it.
     Write,
-    /// Sync its bytes.
-    SyncData,
-    /// Rename it into `objects/`.
+    /// Give it its name in `objects/`.
     Publish,
-    /// Sync the folder that now names it.
-    SyncFolder,
+    /// Sync its bytes and its names.
+    Sync,
 }
 
 impl std::fmt::Display for Step {
@@ -119,9 +120,8 @@ impl std::fmt::Display for Step {
             Self::Prepare => "prepare the folders",
             Self::Create => "make a file",
             Self::Write => "write a file",
-            Self::SyncData => "sync a file",
-            Self::Publish => "rename a file",
-            Self::SyncFolder => "sync a folder",
+            Self::Publish => "name a file",
+            Self::Sync => "sync a file",
         })
     }
 }
@@ -139,6 +139,8 @@ struct Shared {
     incoming: PathBuf,
     limits: StoreLimits,
     next_name: AtomicU64,
+    /// Whether syncing a file also syncs the folder entries that name it.
+    sync_syncs_names: bool,
     /// Held for as long as the store lives, so that no second process clears `incoming/`.
     _lock: File,
     #[cfg(test)]
@@ -158,7 +160,8 @@ impl std::fmt::Debug for Shared {
 impl ObjectStore {
     /// Opens the store in `folder`, made where absent, and lists the objects that are there.
     ///
-    /// What an earlier run left in `incoming/` was never acknowledged and is removed.
+    /// What an earlier run left in `incoming/` is removed: it was never acknowledged, or is whole
+    /// under its other name.
     ///
     /// # Errors
     ///
@@ -169,7 +172,8 @@ impl ObjectStore {
         limits: StoreLimits,
     ) -> Result<(Self, Vec<RecoveredObject>), StoreError> {
         let shared = Shared::open(folder, limits)?;
-        let recovered = list_objects(&shared.objects).map_err(failed(Step::Prepare))?;
+        let recovered =
+            recover(&shared.objects, &shared.incoming).map_err(failed(Step::Prepare))?;
         Ok((Self(Arc::new(shared)), recovered))
     }
 
@@ -206,7 +210,7 @@ impl ObjectStore {
             .map_err(|error| self.0.explain(Step::Create, error))?;
         let mut writer = ObjectWriter {
             store: self.clone(),
-            incoming: Incoming(path),
+            incoming: Name { path, keep: false },
             file,
             hasher: ContentHasher::new(transfer_syntax_uid.as_str()),
             bytes: 0,
@@ -254,12 +258,13 @@ impl Shared {
         lock.try_lock().map_err(|_| StoreError::InUse {
             path: folder.to_owned(),
         })?;
-        clear(&incoming).map_err(failed(Step::Prepare))?;
+        let sync_syncs_names = sync_syncs_names(&lock).map_err(failed(Step::Prepare))?;
         Ok(Self {
             objects,
             incoming,
             limits,
             next_name: AtomicU64::new(0),
+            sync_syncs_names,
             _lock: lock,
             #[cfg(test)]
             fault: Box::new(|_| Ok(())),
@@ -313,14 +318,17 @@ impl Shared {
     }
 }
 
-/// The file of an object in `incoming/`; removed when dropped, unless it was renamed away.
+/// A name of a file; removed when dropped, unless it is to be kept.
 #[derive(Debug)]
-struct Incoming(PathBuf);
+struct Name {
+    path: PathBuf,
+    keep: bool,
+}
 
-impl Drop for Incoming {
+impl Drop for Name {
     fn drop(&mut self) {
-        if let Err(error) = fs::remove_file(&self.0)
-            && error.kind() != io::ErrorKind::NotFound
+        if !self.keep
+            && let Err(error) = fs::remove_file(&self.path)
         {
             tracing::warn!(%error, "could not remove an unfinished object; the next start will");
         }
@@ -331,7 +339,7 @@ impl Drop for Incoming {
 #[derive(Debug)]
 pub struct ObjectWriter {
     store: ObjectStore,
-    incoming: Incoming,
+    incoming: Name,
     file: File,
     hasher: ContentHasher,
     bytes: u64,
@@ -353,7 +361,7 @@ impl ObjectWriter {
 
     /// The unfinished file, for reading what was written so far.
     pub fn path(&self) -> &Path {
-        &self.incoming.0
+        &self.incoming.path
     }
 
     /// Ends the data set: now it is known what the object is.
@@ -392,39 +400,77 @@ pub struct SealedObject {
     /// What its data set is.
     pub content: ContentHash,
     store: ObjectStore,
-    incoming: Incoming,
+    incoming: Name,
     file: File,
     bytes: u64,
 }
 
 impl SealedObject {
-    /// Syncs the object and gives it its name; when this returns, it outlives a power cut.
+    /// Names the object and syncs it; when this returns, it outlives a power cut.
     ///
     /// # Errors
     ///
     /// [`StoreError::Full`] or [`StoreError::Failed`]; the object is not visible then. A failed
     /// sync is not tried again on the same file: the system may have dropped the pages.
     pub fn publish(self, sop_instance_uid: &Uid) -> Result<StoredObject, StoreError> {
-        let path = self.store.path_of(sop_instance_uid, self.content);
         let shared = &self.store.0;
-        let attempt = |step, act: &dyn Fn() -> io::Result<()>| {
-            shared
-                .step(step, act)
-                .map_err(|error| shared.explain(step, error))
+        let path = self.store.path_of(sop_instance_uid, self.content);
+        let is_new = self
+            .name(&path)
+            .map_err(|error| shared.explain(Step::Publish, error))?;
+        let mut name = Name {
+            path: path.clone(),
+            keep: !is_new,
         };
-        attempt(Step::SyncData, &|| self.file.sync_data())?;
-        attempt(Step::Publish, &|| fs::rename(&self.incoming.0, &path))?;
-        if let Err(error) = attempt(Step::SyncFolder, &|| sync_parent(&path)) {
-            // Renamed, but perhaps not for good: take it back rather than leave it half visible.
-            drop(Incoming(path));
-            return Err(error);
-        }
+        shared
+            .step(Step::Sync, || self.sync(&path))
+            .map_err(|error| shared.explain(Step::Sync, error))?;
+        name.keep = true;
         Ok(StoredObject {
             content: self.content,
             path,
             bytes: self.bytes,
         })
     }
+
+    /// Gives the file its name. `false` if it replaced a file of that name, from an earlier run
+    /// that this one was not told of: then it is synced before, so that there is always one.
+    fn name(&self, path: &Path) -> io::Result<bool> {
+        let incoming = &self.incoming.path;
+        match self
+            .store
+            .0
+            .step(Step::Publish, || fs::hard_link(incoming, path))
+        {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                self.file.sync_all()?;
+                let second = incoming.with_extension("new");
+                fs::hard_link(incoming, &second)?;
+                fs::rename(second, path).map(|()| false)
+            }
+            named => named.map(|()| true),
+        }
+    }
+
+    fn sync(&self, path: &Path) -> io::Result<()> {
+        self.file.sync_all()?;
+        match self.store.0.sync_syncs_names {
+            true => Ok(()),
+            false => sync_parent(path),
+        }
+    }
+}
+
+/// Whether a sync of a file on this file system also makes the links to it durable.
+///
+/// fsync(2) promises nothing of the kind. But ext4, XFS and Btrfs write the change of an inode's
+/// link count and the folder entry in one transaction, and a sync of the inode waits for it: a
+/// second sync, of the folder, would only cost a second flush of the disk's cache.
+fn sync_syncs_names(folder: &File) -> io::Result<bool> {
+    const EXT4: i64 = 0xEF53;
+    const XFS: i64 = 0x5846_5342;
+    const BTRFS: i64 = 0x9123_683E;
+    Ok([EXT4, XFS, BTRFS].contains(&rustix::fs::fstatfs(folder)?.f_type))
 }
 
 fn failed(step: Step) -> impl Fn(io::Error) -> StoreError {
@@ -454,27 +500,18 @@ fn make_folders(folder: &Path, objects: &Path, incoming: &Path) -> io::Result<()
     sync_parent(&fs::canonicalize(folder)?)
 }
 
-fn clear(incoming: &Path) -> io::Result<()> {
-    let mut removed = 0_u32;
-    for entry in fs::read_dir(incoming)? {
-        fs::remove_file(entry?.path())?;
-        removed += 1;
-    }
-    if removed > 0 {
-        tracing::info!(
-            removed,
-            "removed objects that an earlier run received in part"
-        );
-    }
-    Ok(())
-}
-
-fn list_objects(objects: &Path) -> io::Result<Vec<RecoveredObject>> {
+/// Lists the objects, and settles what the end of the last run interrupted.
+fn recover(objects: &Path, incoming: &Path) -> io::Result<Vec<RecoveredObject>> {
+    let interrupted = inodes(incoming)?;
     let mut found = Vec::new();
     for folder in fs::read_dir(objects)? {
         for entry in fs::read_dir(folder?.path())? {
             let entry = entry?;
-            match recovered(&entry.path(), entry.metadata()?.len()) {
+            let metadata = entry.metadata()?;
+            if interrupted.contains(&metadata.ino()) && !settle(&entry.path())? {
+                continue;
+            }
+            match recovered(&entry.path(), &metadata) {
                 Some(object) => found.push(object),
                 None => tracing::warn!(
                     file = %entry.path().display(),
@@ -483,12 +520,70 @@ fn list_objects(objects: &Path) -> io::Result<Vec<RecoveredObject>> {
             }
         }
     }
+    clear(incoming)?;
     found.sort_by(|one, other| one.object.path.cmp(&other.object.path));
     Ok(found)
 }
 
+fn inodes(folder: &Path) -> io::Result<BTreeSet<u64>> {
+    fs::read_dir(folder)?
+        .map(|entry| Ok(entry?.metadata()?.ino()))
+        .collect()
+}
+
+/// Decides on an object that was being synced when the last run ended: it may have been
+/// acknowledged, or its bytes may not have reached the disk. `false` if it was removed.
+fn settle(path: &Path) -> io::Result<bool> {
+    let named = recovered(path, &fs::metadata(path)?).map(|object| object.object.content);
+    let mut file = File::open(path)?;
+    let whole = named.is_some() && content_of(&mut file)? == named;
+    if whole {
+        file.sync_all()?;
+    } else {
+        tracing::warn!("removed an object that was never acknowledged and did not reach the disk");
+        fs::remove_file(path)?;
+    }
+    Ok(whole)
+}
+
+/// The content of a Part 10 file; `None` if it is not one.
+fn content_of(file: &mut impl Read) -> io::Result<Option<ContentHash>> {
+    let mut head = Vec::new();
+    let head_bytes = u64::try_from(META_BYTES_MAX).unwrap_or(u64::MAX);
+    file.by_ref().take(head_bytes).read_to_end(&mut head)?;
+    let MetaParse::Meta {
+        transfer_syntax,
+        dataset_offset,
+        ..
+    } = parse_part10_meta(&head)
+    else {
+        return Ok(None);
+    };
+    let mut hasher = ContentHasher::new(transfer_syntax.as_str());
+    hasher.update(&head[dataset_offset..]);
+    let mut buffer = vec![0; META_BYTES_MAX];
+    loop {
+        match file.read(&mut buffer)? {
+            0 => return Ok(Some(hasher.finish())),
+            length => hasher.update(&buffer[..length]),
+        }
+    }
+}
+
+fn clear(incoming: &Path) -> io::Result<()> {
+    let mut removed = 0_u32;
+    for entry in fs::read_dir(incoming)? {
+        fs::remove_file(entry?.path())?;
+        removed += 1;
+    }
+    if removed > 0 {
+        tracing::info!(removed, "cleared what an earlier run was receiving");
+    }
+    Ok(())
+}
+
 /// Reads what an object is from its name.
-fn recovered(path: &Path, bytes: u64) -> Option<RecoveredObject> {
+fn recovered(path: &Path, metadata: &Metadata) -> Option<RecoveredObject> {
     let name = path.file_name()?.to_str()?.strip_suffix(".dcm")?;
     let (hash, uid) = name.split_once('_')?;
     Some(RecoveredObject {
@@ -496,7 +591,7 @@ fn recovered(path: &Path, bytes: u64) -> Option<RecoveredObject> {
         object: StoredObject {
             content: ContentHash::from_hex(hash)?,
             path: path.to_owned(),
-            bytes,
+            bytes: metadata.len(),
         },
     })
 }
@@ -576,12 +671,65 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let (store, _) = ObjectStore::open(folder.path(), limits()).unwrap();
         // As if the process had been killed between write and rename.
-        std::mem::forget(write(&store, b"body").unwrap().incoming);
+        let mut sealed = write(&store, b"body").unwrap();
+        sealed.incoming.keep = true;
+        drop(sealed);
         assert_eq!(files_in(&folder.path().join("incoming")), 1);
         drop(store);
 
         let (_store, recovered) = ObjectStore::open(folder.path(), limits()).unwrap();
         assert!(recovered.is_empty());
+        assert_eq!(files_in(&folder.path().join("incoming")), 0);
+    }
+
+    /// A Part 10 head and a body, linked to both folders as when the run ends within the sync.
+    fn interrupt(folder: &Path, body_on_disk: &[u8]) -> PathBuf {
+        let (store, _) = ObjectStore::open(folder, limits()).unwrap();
+        let (class, instance) = (uid("1.2.840.10008.5.1.4.1.1.2"), uid("1.2.3"));
+        let head = pipeline::intake::part10_head(&class, &instance, &uid(SYNTAX));
+        let mut writer = store.begin(&head, &uid(SYNTAX)).unwrap();
+        writer.write(b"the whole body").unwrap();
+        let mut sealed = writer.seal();
+        let path = store.path_of(&instance, sealed.content);
+        assert!(sealed.name(&path).unwrap());
+        sealed.incoming.keep = true;
+        fs::write(&path, [&head, body_on_disk].concat()).unwrap();
+        path
+    }
+
+    #[test]
+    fn an_object_whose_sync_was_interrupted_is_kept_if_it_is_whole() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = interrupt(folder.path(), b"the whole body");
+        let (_store, recovered) = ObjectStore::open(folder.path(), limits()).unwrap();
+        assert_eq!(recovered.len(), 1);
+        assert_eq!(recovered[0].object.path, path);
+        assert_eq!(files_in(&folder.path().join("incoming")), 0);
+    }
+
+    #[test]
+    fn an_object_whose_sync_was_interrupted_is_removed_if_it_is_torn() {
+        for on_disk in [&b"the whole"[..], b"", b"the whole bod\0"] {
+            let folder = tempfile::tempdir().unwrap();
+            let path = interrupt(folder.path(), on_disk);
+            let (_store, recovered) = ObjectStore::open(folder.path(), limits()).unwrap();
+            assert!(recovered.is_empty());
+            assert!(!path.try_exists().unwrap());
+            assert_eq!(files_in(&folder.path().join("incoming")), 0);
+        }
+    }
+
+    #[test]
+    fn an_object_of_an_earlier_run_is_replaced_by_itself() {
+        let folder = tempfile::tempdir().unwrap();
+        let (store, _) = ObjectStore::open(folder.path(), limits()).unwrap();
+        let publish = || {
+            let sealed = write(&store, b"body").unwrap();
+            sealed.publish(&uid("1.2.3")).unwrap()
+        };
+        let first = publish();
+        assert_eq!(publish(), first);
+        assert_eq!(fs::read(&first.path).unwrap(), b"headbody");
         assert_eq!(files_in(&folder.path().join("incoming")), 0);
     }
 
@@ -619,7 +767,7 @@ mod tests {
 
     #[test]
     fn a_disk_that_fills_up_is_full_at_whichever_step() {
-        for step in [Step::Create, Step::Write, Step::SyncData, Step::Publish] {
+        for step in [Step::Create, Step::Write, Step::Publish, Step::Sync] {
             let folder = tempfile::tempdir().unwrap();
             let store = failing(folder.path(), step, io::ErrorKind::StorageFull);
             let error = write(&store, b"body")
@@ -635,7 +783,7 @@ mod tests {
 
     #[test]
     fn a_failed_sync_leaves_nothing_visible() {
-        for step in [Step::SyncData, Step::Publish, Step::SyncFolder] {
+        for step in [Step::Publish, Step::Sync] {
             let folder = tempfile::tempdir().unwrap();
             let store = failing(folder.path(), step, io::ErrorKind::Other);
             let error = write(&store, b"body")
