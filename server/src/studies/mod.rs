@@ -7,6 +7,8 @@
 //! are kept by the database and the object files alone.
 
 mod assembler;
+mod life;
+mod queue;
 mod scan;
 mod study;
 

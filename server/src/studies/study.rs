@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
+use pipeline::assembly::StudyState as Phase;
 use pipeline::instance::Instance;
 use pipeline::limits::Limits;
 use pipeline::reason::{Reason, ReasonCode};
@@ -23,8 +24,10 @@ pub(super) struct Study {
     pub(super) row: StudyRow,
     /// The headers of its objects; `None` while it waits in a long queue.
     pub(super) objects: Option<Objects>,
-    /// When its quiet time ends; only while it is received.
-    pub(super) quiet_until: Option<Duration>,
+    /// Where it stands in the table of [`pipeline::assembly`].
+    pub(super) phase: Phase,
+    /// When it is looked at again, if it is.
+    pub(super) alarm: Option<Duration>,
     /// Grows with every image, so that an answer about an older stack is told apart.
     pub(super) revision: u64,
 }
@@ -64,16 +67,22 @@ impl Study {
         };
         Self {
             objects: Some(Objects::default()),
-            ..Self::parked(row)
+            ..Self::parked(
+                row,
+                Phase::Settling {
+                    until: Duration::ZERO,
+                },
+            )
         }
     }
 
     /// A study whose objects stay on disk for now.
-    pub(super) fn parked(row: StudyRow) -> Self {
+    pub(super) fn parked(row: StudyRow, phase: Phase) -> Self {
         Self {
             row,
             objects: None,
-            quiet_until: None,
+            phase,
+            alarm: None,
             revision: 0,
         }
     }
@@ -85,6 +94,16 @@ impl Study {
             internal_id: self.row.internal_id,
             generation: self.row.generation,
         }
+    }
+
+    /// Its place in the queue.
+    pub(super) fn place(&self) -> (Timestamp, i64, Uid) {
+        let times = &self.row.times;
+        (
+            times.complete.unwrap_or(times.received_first),
+            self.row.internal_id,
+            self.row.study_uid.clone(),
+        )
     }
 
     /// Takes an object in; `conflict` if the intake knows another one with its UID.

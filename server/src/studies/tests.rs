@@ -106,7 +106,7 @@ impl Scene {
             channel: Channel::Dimse,
             peer: "CT1".to_owned(),
             claim: Claim {
-                sop_class_uid: uid(uids::CT_IMAGE_STORAGE),
+                sop_class_uid: uid(object.sop_class()),
                 sop_instance_uid: uid(object.sop),
                 transfer_syntax_uid: uid(uids::EXPLICIT_VR_LITTLE_ENDIAN),
             },
@@ -182,6 +182,14 @@ impl Default for Object<'_> {
 }
 
 impl Object<'_> {
+    fn sop_class(&self) -> &'static str {
+        if self.image {
+            uids::CT_IMAGE_STORAGE
+        } else {
+            uids::X_RAY_RADIATION_DOSE_SR_STORAGE
+        }
+    }
+
     fn write(&self, folder: &Path) -> StoredObject {
         let mut hasher = ContentHasher::new(uids::EXPLICIT_VR_LITTLE_ENDIAN);
         hasher.update(format!("{}{}", self.sop, self.comment).as_bytes());
@@ -204,7 +212,7 @@ impl Object<'_> {
         let text = |tag, vr, value: &str| DataElement::new(tag, vr, dicom_value!(Str, value));
         let short = |tag, value: u16| DataElement::new(tag, VR::US, dicom_value!(U16, [value]));
         let mut object = InMemDicomObject::from_element_iter([
-            text(tags::SOP_CLASS_UID, VR::UI, uids::CT_IMAGE_STORAGE),
+            text(tags::SOP_CLASS_UID, VR::UI, self.sop_class()),
             text(tags::SOP_INSTANCE_UID, VR::UI, self.sop),
             text(tags::STUDY_INSTANCE_UID, VR::UI, "1.1"),
             text(tags::SERIES_INSTANCE_UID, VR::UI, "1.1.1"),
@@ -314,13 +322,12 @@ async fn a_slice_that_comes_during_the_analysis_leads_to_a_second_round() {
     scene.quiet().await;
     scene.told("study_analysing").await;
     scene.store(1, slice("1.1.1.2")).await;
-    assert_eq!(scene.told("study_receiving").await["reopened"], true);
+    scene.until(|study| study.study.counts.images == 2).await;
     scene.word.send(()).unwrap();
     assert_eq!(scene.told("study_analysed").await["generation"], 1);
-    assert_eq!(
-        scene.until(|_| true).await.study.state,
-        StudyState::Receiving
-    );
+    assert_eq!(scene.told("study_receiving").await["reopened"], true);
+    let between = scene.until(|study| study.study.generation == 2).await;
+    assert_eq!(between.study.state, StudyState::Receiving);
     scene.quiet().await;
     scene.word.send(()).unwrap();
     assert_eq!(scene.told("study_analysed").await["generation"], 2);

@@ -1,0 +1,192 @@
+//! Waiting studies, their jobs, and what comes back.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use models::report::ReportState;
+use pipeline::assembly::{Action, StudyEvent, step};
+use pipeline::uid::Uid;
+
+use super::assembler::{Assembler, Turn};
+use crate::events::{StudyRef, What};
+use crate::state::{ResultSummary, StateError, StudyState};
+use crate::telemetry;
+use crate::worker::{Done, Job, Objects};
+
+/// Waiting studies whose headers are kept; those behind them are read again when their turn comes.
+const HELD_STUDIES_MAX: usize = 8;
+/// Pause before the database is tried again.
+const RETRY_TIME: Duration = Duration::from_secs(1);
+
+impl Assembler {
+    pub(super) fn enqueue(&mut self, uid: &Uid) {
+        let now = self.now();
+        let Some(study) = self.open.get_mut(uid) else {
+            return;
+        };
+        study.row.state = StudyState::Queued;
+        study.row.times.queued = Some(now);
+        self.queue.insert(study.place());
+        if self.queue.len() > HELD_STUDIES_MAX {
+            study.objects = None;
+        }
+        self.turn.changed.insert(uid.clone());
+    }
+
+    /// Gives waiting studies to free workers, as jobs that are sent when the turn ends.
+    async fn dispatch(&mut self) -> Vec<Job> {
+        let mut jobs = Vec::new();
+        while self.busy < self.workers.count()
+            && let Some((_, _, uid)) = self.queue.pop_first()
+        {
+            let objects = self.job_objects(&uid).await;
+            let (now, moment) = (self.now(), self.moment(""));
+            self.happen(&uid, StudyEvent::AnalysisStarted, moment);
+            let Some(study) = self.open.get_mut(&uid) else {
+                continue;
+            };
+            study.row.state = StudyState::Analysing;
+            study.row.times.analysis_started = Some(now);
+            let study = study.reference();
+            self.turn.told.push(What::StudyAnalysing {
+                study: study.clone(),
+            });
+            self.busy += 1;
+            jobs.push(Job { study, objects });
+        }
+        jobs
+    }
+
+    async fn job_objects(&self, uid: &Uid) -> Objects {
+        let held = self.open.get(uid).and_then(|study| study.objects.as_ref());
+        if let Some(objects) = held {
+            return Objects::Read(Arc::clone(&objects.instances));
+        }
+        let state = &self.parts.state;
+        let known = self.insist(|| state.objects_of(uid)).await;
+        Objects::Paths(known.into_iter().map(|object| object.path).collect())
+    }
+
+    /// A worker is done with a study; objects that came in the meantime lead to another round.
+    pub(super) async fn take_result(&mut self, done: Done) {
+        self.busy -= 1;
+        let (now, moment) = (self.now(), self.moment(""));
+        let uid = done.study.study_uid.clone();
+        let Some(study) = self.open.get_mut(&uid) else {
+            return;
+        };
+        let (phase, action) = step(study.phase, StudyEvent::AnalysisEnded, moment);
+        study.phase = phase;
+        let older = study.row.result.result_generation;
+        let generation = done.study.generation;
+        study.row.result = ResultSummary::of(&done.report, generation);
+        study.row.state = end_state(done.report.state);
+        study.row.times.analysed = Some(now);
+        let (row, state) = (study.row.clone(), &self.parts.state);
+        self.insist(|| state.write_result(&row, generation, &done.report, now))
+            .await;
+        let waited = now.duration_since(row.times.received_last).as_secs_f64();
+        let how = row.state.as_str();
+        tracing::info!(
+            study = row.internal_id,
+            generation,
+            state = how,
+            seconds = waited,
+            "result"
+        );
+        telemetry::count_result(&done.report, how, waited);
+        if let Some(older) = older.filter(|older| *older < generation) {
+            self.turn.told.push(superseded(&done.study, older));
+        }
+        self.turn.told.push(told(done));
+        self.after_result(&uid, action);
+    }
+
+    fn after_result(&mut self, uid: &Uid, action: Action) {
+        let again = matches!(
+            action,
+            Action::PublishOutdated | Action::PublishOutdatedAndQueue
+        );
+        if again && let Some(study) = self.open.get_mut(uid) {
+            study.row.generation += 1;
+            self.receive_again(uid, true);
+            self.turn.changed.insert(uid.clone());
+        }
+        if action == Action::PublishOutdatedAndQueue {
+            self.complete(uid, false);
+        }
+    }
+
+    /// Writes what the turn changed, and only then tells it and gives out jobs.
+    pub(super) async fn end_turn(&mut self) {
+        let jobs = self.dispatch().await;
+        let Turn {
+            mut changes,
+            changed,
+            told,
+        } = std::mem::take(&mut self.turn);
+        let rows = changed.iter().filter_map(|uid| self.open.get(uid));
+        changes.studies = rows.map(|study| study.row.clone()).collect();
+        let state = &self.parts.state;
+        self.insist(|| state.write(&changes)).await;
+        for what in told {
+            self.parts.events.publish(what);
+        }
+        for job in jobs {
+            self.workers.give(job);
+        }
+        self.open.retain(|_, study| !study.row.state.is_terminal());
+        telemetry::show_queue(self.queue.len(), self.busy);
+    }
+
+    /// Tries until the database does it: the objects are safe on disk, and as long as this waits,
+    /// the intake's channel fills and senders are told to come again.
+    pub(super) async fn insist<T, F>(&self, act: impl Fn() -> F) -> T
+    where
+        F: Future<Output = Result<T, StateError>>,
+    {
+        loop {
+            match act().await {
+                Ok(value) => return value,
+                Err(error) => tracing::error!(%error, "the database is tried again in a second"),
+            }
+            let clock = &self.parts.clock;
+            clock.sleep_until(clock.monotonic() + RETRY_TIME).await;
+        }
+    }
+}
+
+fn end_state(state: ReportState) -> StudyState {
+    match state {
+        ReportState::Analysed => StudyState::Analysed,
+        ReportState::Partial => StudyState::Partial,
+        ReportState::NotAnalysed => StudyState::NotAnalysed,
+    }
+}
+
+fn superseded(study: &StudyRef, generation: i64) -> What {
+    What::ResultSuperseded {
+        study: StudyRef {
+            generation,
+            ..study.clone()
+        },
+    }
+}
+
+fn told(done: Done) -> What {
+    let partial = match done.report.state {
+        ReportState::Analysed => false,
+        ReportState::Partial => true,
+        ReportState::NotAnalysed => {
+            return What::StudyNotAnalysed {
+                study: done.study,
+                reasons: done.report.reasons,
+            };
+        }
+    };
+    What::StudyAnalysed {
+        study: done.study,
+        priority: done.report.priority,
+        partial,
+    }
+}
