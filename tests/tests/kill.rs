@@ -1,6 +1,6 @@
 //! `kill -9` while four senders push: nothing acknowledged is lost, every complete study ends.
 //!
-//! Twenty kills by default; `TEZ_TEST_KILLS` sets another count (`cargo xtask kill-test`).
+//! Twenty kills by default; `TEST_KILLS` sets another count (`cargo xtask kill-test`).
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -25,7 +25,7 @@ struct Load {
 #[test]
 fn nothing_acknowledged_is_lost_over_kills() {
     #[expect(clippy::disallowed_methods, reason = "the long form is asked for by the environment")]
-    let kills: u64 = std::env::var("TEZ_TEST_KILLS").map_or(20, |text| text.parse().expect("a count"));
+    let kills: u64 = std::env::var("TEST_KILLS").map_or(20, |text| text.parse().expect("a count"));
     let dir = tempfile::tempdir().expect("a scratch folder");
     let mut random = Random(SEED);
     let mut ended = Vec::new();

@@ -61,6 +61,25 @@ pub(crate) fn check() -> Result<()> {
     cargo_step(&[runner, &what].concat())
 }
 
+/// The kill test in its long form, without the time limit of a test.
+pub(crate) fn kill_test(kills: &str) -> Result<()> {
+    onnxruntime::ensure()?;
+    let mut command = cargo()?;
+    command.args([
+        "test",
+        "--package",
+        "tests",
+        "--test",
+        "kill",
+        "--locked",
+        "--",
+        "--nocapture",
+    ]);
+    step(&format!("{kills} kills"), || {
+        run(command.env("TEST_KILLS", kills))
+    })
+}
+
 /// The benchmarks, in the profile of a release.
 pub(crate) fn bench(arguments: &[&str]) -> Result<()> {
     onnxruntime::ensure()?;

@@ -27,6 +27,9 @@ cargo xtask demo [--once]    starts Tez, sends it a synthetic head CT over DICOM
                              finds, and goes on until Ctrl-C; data go to .cache/demo, emptied first.
                              --once: ends after the result, 0 if the study was analysed, else 1
 cargo xtask test             every check and every test, after setup: what CI runs
+cargo xtask kill-test [--kills N]
+                             N kills (200) under load, each followed by a restart that must find every
+                             acknowledged object; `test` does 20
 cargo xtask check            the inner loop: format, lints, unit tests, the rules of the tree
 cargo xtask bench [ARG…]     the benchmarks, optimised; arguments go to criterion, such as a filter
 
@@ -50,6 +53,8 @@ fn run() -> Result<()> {
         ["demo"] => demo::run(demo::Until::Interrupted),
         ["demo", "--once"] => demo::run(demo::Until::FirstResult),
         ["test"] => checks::test(),
+        ["kill-test"] => checks::kill_test("200"),
+        ["kill-test", "--kills", kills] if kills.parse::<u32>().is_ok() => checks::kill_test(kills),
         ["check"] => checks::check(),
         ["bench", ref rest @ ..] => checks::bench(rest),
         [] | ["help" | "--help" | "-h"] => {
