@@ -27,7 +27,7 @@ BONE_LOW_HU, BONE_HIGH_HU = -900.0, 2300.0
 BONE_HU = 250.0  # at and above: skull
 AIR_HU = -200.0  # below: sinus, mastoid cell or outside
 TISSUE_HU = (0.0, 92.0)  # brain and blood; above lies calcification or the partial volume of bone
-RIM_PX = 3  # this near to bone nothing is called: partial volume, dura, sinuses
+RIM_PX = 2  # this near to bone nothing is called: partial volume, dura, sinuses
 CALCIFICATION_RIM_PX = 1
 SMOOTHING_SIGMA_PX = 1.4  # in the slab; across slabs the weights are 1/4, 1/2, 1/4
 SMOOTHING_RADIUS_PX = 4
@@ -37,6 +37,7 @@ SOFTNESS_HU = 3.0  # the slope of voxel_prob around that bound
 OPENING_PX = 2  # what is thinner than 2 * 2 + 1 pixels (4.5 mm) goes: falx, tentorium, vessels
 HALF_AREA_MM2 = 80.0  # a dense area of this size gives slice_prob 0.5
 BASE_AIR_FRACTION = 0.02  # more air than this within the bony ring: skull base, not answered
+BASE_TISSUE_FRACTION = 0.3  # less clear tissue than this within it: skull base or vertex, not answered
 
 
 class Graph:
@@ -142,7 +143,9 @@ def build():
     # Slabs through the skull base hold air cells and muscle between bones: no answer there.
     air = g.product(ring, g.below(bone_hu, AIR_HU))
     ring_area = g.op("Max", g.sum_in_slab(ring), g.constant(1.0))
-    vault = g.below(g.op("Div", g.sum_in_slab(air), ring_area), BASE_AIR_FRACTION)
+    airless = g.below(g.op("Div", g.sum_in_slab(air), ring_area), BASE_AIR_FRACTION)
+    open_inside = g.at_least(g.op("Div", g.sum_in_slab(place), ring_area), BASE_TISSUE_FRACTION)
+    vault = g.product(airless, open_inside)
 
     hot = g.product(g.number(g.op("Greater", excess_hu, g.constant(0.0))), place, vault)
     opened = g.op("Mul", g.dilate(g.erode(hot, OPENING_PX), OPENING_PX), hot)

@@ -38,6 +38,7 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    Serve(ServeArgs),
     Triage(triage::TriageArgs),
     Eval(eval::EvalArgs),
     Send(send::SendArgs),
@@ -50,6 +51,26 @@ struct Settings {
     /// environment overrides both.
     #[arg(long, env = "TEZ_CONFIG", value_name = "FILE")]
     config: Option<PathBuf>,
+}
+
+/// Run the service: DICOM in, worklist out.
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Without a settings file it listens for DICOM on 127.0.0.1:11112 (AE title TEZ) and for HTTP on
+127.0.0.1:8080, and keeps its data in ./data. It runs until SIGTERM or Ctrl-C.
+
+Examples:
+  tez serve
+  tez serve --config /etc/tez/tez.toml
+  TEZ_DATA_DIR=/srv/tez TEZ_MODEL__WORKERS=2 tez serve
+
+Exit status:
+  0  it was told to stop
+  1  it could not start, or a listener failed
+  2  wrong usage, or the settings cannot be used")]
+struct ServeArgs {
+    #[command(flatten)]
+    settings: Settings,
 }
 
 /// Which model runs, for commands that run one themselves.
@@ -68,6 +89,7 @@ struct ModelChoice {
 /// Runs the command that the program was called with.
 pub fn run() -> ExitCode {
     let result = match Cli::parse().command {
+        Command::Serve(args) => serve(&args),
         Command::Triage(args) => triage::run(&args),
         Command::Eval(args) => eval::run(&args),
         Command::Send(args) => send::run(&args),
@@ -83,6 +105,15 @@ pub fn run() -> ExitCode {
         tell(&format!("error: {error:#}"));
         ExitCode::FAILURE
     })
+}
+
+fn serve(args: &ServeArgs) -> anyhow::Result<ExitCode> {
+    let config = match Config::load(args.settings.config.as_deref()) {
+        Ok(config) => config,
+        Err(error) => return Ok(usage_error(&anyhow::Error::new(error))),
+    };
+    crate::service::run(config)?;
+    Ok(ExitCode::SUCCESS)
 }
 
 fn load_config(settings: &Settings, model: &ModelChoice) -> anyhow::Result<Config> {
