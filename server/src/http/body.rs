@@ -103,7 +103,9 @@ mod tests {
     #[tokio::test]
     async fn a_sender_that_falls_silent_is_cut_off() {
         let silent = Body::from_stream(tokio_stream::pending::<Result<Bytes, std::io::Error>>());
-        let refused = BodyReader::new(silent, 5, Duration::from_millis(5)).next().await;
+        let refused = BodyReader::new(silent, 5, Duration::from_millis(5))
+            .next()
+            .await;
         assert!(matches!(refused, Err(BodyError::Idle { .. })));
     }
 }

@@ -11,8 +11,8 @@ use axum::response::{IntoResponse, Response};
 use tokio_stream::wrappers::{BroadcastStream, WatchStream};
 use tokio_stream::{Stream, StreamExt};
 
-use super::{AppState, Shutdown};
 use super::problem::Problem;
+use super::{AppState, Shutdown};
 use crate::events::{Event, Subscription};
 
 /// What happens to studies, live, as server-sent events.
@@ -28,7 +28,10 @@ use crate::events::{Event, Subscription};
 ))]
 pub async fn events(State(app): State<AppState>, headers: HeaderMap) -> Result<Response, Problem> {
     let place = app.listeners.clone().try_acquire_owned().map_err(|_full| {
-        Problem::busy(format!("{} listeners are connected, which is the limit.", app.config.listeners_max))
+        Problem::busy(format!(
+            "{} listeners are connected, which is the limit.",
+            app.config.listeners_max
+        ))
     })?;
     let last_seen = headers
         .get("last-event-id")
@@ -45,7 +48,10 @@ pub async fn events(State(app): State<AppState>, headers: HeaderMap) -> Result<R
     let headers = response.headers_mut();
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     // Reverse proxies buffer otherwise (nginx).
-    headers.insert(HeaderName::from_static("x-accel-buffering"), HeaderValue::from_static("no"));
+    headers.insert(
+        HeaderName::from_static("x-accel-buffering"),
+        HeaderValue::from_static("no"),
+    );
     Ok(response)
 }
 
@@ -53,10 +59,15 @@ type Messages = Pin<Box<dyn Stream<Item = Message> + Send>>;
 
 fn messages(subscription: Subscription) -> Messages {
     // The first bytes at once: a client knows that it is connected before anything happens.
-    let hello = Message::default().comment("Tez").retry(Duration::from_secs(2));
+    let hello = Message::default()
+        .comment("Tez")
+        .retry(Duration::from_secs(2));
     let reset = subscription.missed.then(reset);
     let start = std::iter::once(hello).chain(reset);
-    let backlog = subscription.backlog.into_iter().map(|event| message(&event));
+    let backlog = subscription
+        .backlog
+        .into_iter()
+        .map(|event| message(&event));
     let live = BroadcastStream::new(subscription.live)
         .map(|event| event.map_or_else(|_lagged| self::reset(), |event| message(&event)));
     Box::pin(tokio_stream::iter(start.chain(backlog)).chain(live))
@@ -64,17 +75,24 @@ fn messages(subscription: Subscription) -> Messages {
 
 /// Ends the stream when the service stops, which otherwise would wait for its listeners.
 fn until_shutdown(messages: Messages, shutdown: Shutdown) -> impl Stream<Item = Message> + Send {
-    let stop = WatchStream::new(shutdown).filter(|stop| *stop).map(|_stop| None);
+    let stop = WatchStream::new(shutdown)
+        .filter(|stop| *stop)
+        .map(|_stop| None);
     messages.map(Some).merge(stop).map_while(|message| message)
 }
 
 fn reset() -> Message {
     let detail = "Events were missed: read the worklist afresh.";
-    Message::default().event("reset").data(serde_json::json!({"type": "reset", "detail": detail}).to_string())
+    Message::default()
+        .event("reset")
+        .data(serde_json::json!({"type": "reset", "detail": detail}).to_string())
 }
 
 fn message(event: &Event) -> Message {
     let json = serde_json::to_value(event).unwrap_or_default();
     let kind = json["type"].as_str().unwrap_or("event").to_owned();
-    Message::default().id(event.id.to_string()).event(kind).data(json.to_string())
+    Message::default()
+        .id(event.id.to_string())
+        .event(kind)
+        .data(json.to_string())
 }

@@ -34,13 +34,20 @@ fn check(request: &Request, config: &HttpConfig) -> Result<(), Problem> {
         let status = StatusCode::MISDIRECTED_REQUEST;
         return Err(Problem::new(status, "host_not_allowed", detail));
     }
-    let reads = matches!(*request.method(), Method::GET | Method::HEAD | Method::OPTIONS);
+    let reads = matches!(
+        *request.method(),
+        Method::GET | Method::HEAD | Method::OPTIONS
+    );
     if reads || is_origin_allowed(request.headers(), &authority, &config.origins_allowed) {
         return Ok(());
     }
     let detail = "This request was sent by a page of another site. If that page may send objects \
                   to Tez, add its origin to origins_allowed in [http].";
-    Err(Problem::new(StatusCode::FORBIDDEN, "origin_not_allowed", detail))
+    Err(Problem::new(
+        StatusCode::FORBIDDEN,
+        "origin_not_allowed",
+        detail,
+    ))
 }
 
 /// The name and port by which the client called: `:authority` of HTTP/2, else `Host`.
@@ -49,7 +56,10 @@ fn authority(request: &Request) -> Result<String, Problem> {
         return Ok(authority.as_str().to_ascii_lowercase());
     }
     let mut hosts = request.headers().get_all(header::HOST).iter();
-    match (hosts.next().and_then(|host| host.to_str().ok()), hosts.next()) {
+    match (
+        hosts.next().and_then(|host| host.to_str().ok()),
+        hosts.next(),
+    ) {
         (Some(host), None) => Ok(host.to_ascii_lowercase()),
         _ => Err(Problem::bad_request(
             "bad_host",
@@ -71,15 +81,23 @@ fn is_host_allowed(host: &str, allowed: &[String]) -> bool {
     host.parse::<IpAddr>().is_ok()
         || host == "localhost"
         || host.ends_with(".localhost")
-        || allowed.iter().any(|name| name == "*" || name.eq_ignore_ascii_case(host))
+        || allowed
+            .iter()
+            .any(|name| name == "*" || name.eq_ignore_ascii_case(host))
 }
 
 fn is_origin_allowed(headers: &HeaderMap, authority: &str, allowed: &[String]) -> bool {
-    let text = |name: &str| headers.get(name).map(|value| value.to_str().unwrap_or("null"));
+    let text = |name: &str| {
+        headers
+            .get(name)
+            .map(|value| value.to_str().unwrap_or("null"))
+    };
     match (text("origin"), text("sec-fetch-site")) {
         (Some(origin), _) => {
             let own = ["http://", "https://"].iter().any(|scheme| {
-                origin.strip_prefix(scheme).is_some_and(|rest| rest.eq_ignore_ascii_case(authority))
+                origin
+                    .strip_prefix(scheme)
+                    .is_some_and(|rest| rest.eq_ignore_ascii_case(authority))
             });
             own || allowed.iter().any(|name| name.eq_ignore_ascii_case(origin))
         }
@@ -101,9 +119,10 @@ mod tests {
     fn verdict(method: Method, headers: &[(&str, &str)], config: &HttpConfig) -> u16 {
         let request = headers
             .iter()
-            .fold(Request::builder().method(method).uri("/api/v1/uploads"), |builder, (name, value)| {
-                builder.header(*name, *value)
-            })
+            .fold(
+                Request::builder().method(method).uri("/api/v1/uploads"),
+                |builder, (name, value)| builder.header(*name, *value),
+            )
             .body(Body::empty())
             .unwrap();
         check(&request, config).map_or_else(|problem| problem.status().as_u16(), |()| 200)
@@ -121,11 +140,18 @@ mod tests {
             ("127.0.0.1.evil.example", 421),
             ("", 421),
         ] {
-            assert_eq!(verdict(Method::GET, &[("host", host)], &config), expected, "{host}");
+            assert_eq!(
+                verdict(Method::GET, &[("host", host)], &config),
+                expected,
+                "{host}"
+            );
         }
         assert_eq!(verdict(Method::GET, &[], &config), 400);
         config.hosts_allowed = vec!["tez.example".to_owned()];
-        assert_eq!(verdict(Method::GET, &[("host", "TEZ.example:1")], &config), 200);
+        assert_eq!(
+            verdict(Method::GET, &[("host", "TEZ.example:1")], &config),
+            200
+        );
     }
 
     #[test]
@@ -146,7 +172,11 @@ mod tests {
             assert_eq!(found, expected, "{name}: {value}");
         }
         let foreign = [host, ("origin", "https://portal.example")];
-        assert_eq!(verdict(Method::GET, &foreign, &config), 200, "reading is the browser's to refuse");
+        assert_eq!(
+            verdict(Method::GET, &foreign, &config),
+            200,
+            "reading is the browser's to refuse"
+        );
         config.origins_allowed = vec!["https://portal.example".to_owned()];
         assert_eq!(verdict(Method::POST, &foreign, &config), 200);
     }

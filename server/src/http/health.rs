@@ -130,11 +130,14 @@ fn check(name: &'static str, verdict: Result<String, String>) -> Check {
 async fn check_store(app: &AppState) -> Check {
     let spool = app.spool.clone();
     let tried = tokio::task::spawn_blocking(move || spool.create().map(drop)).await;
-    check("store", match tried {
-        Ok(Ok(())) => Ok("The data folder takes objects.".to_owned()),
-        Ok(Err(error)) => Err(format!("{error}.")),
-        Err(_panicked) => Err("The data folder could not be tried.".to_owned()),
-    })
+    check(
+        "store",
+        match tried {
+            Ok(Ok(())) => Ok("The data folder takes objects.".to_owned()),
+            Ok(Err(error)) => Err(format!("{error}.")),
+            Err(_panicked) => Err("The data folder could not be tried.".to_owned()),
+        },
+    )
 }
 
 async fn check_database(app: &AppState) -> Check {
@@ -143,20 +146,31 @@ async fn check_database(app: &AppState) -> Check {
         tracing::error!(%error, "the database does not answer");
     }
     let wrong = "The database does not answer; the log says why.".to_owned();
-    check("database", answer.map(|_| "The database answers.".to_owned()).map_err(|_| wrong))
+    check(
+        "database",
+        answer
+            .map(|_| "The database answers.".to_owned())
+            .map_err(|_| wrong),
+    )
 }
 
 fn check_dicom(address: Option<SocketAddr>) -> Check {
     let text = address.map(|address| format!("DICOM is accepted at {address}."));
-    check("dicom", text.ok_or_else(|| "The DICOM listener does not run.".to_owned()))
+    check(
+        "dicom",
+        text.ok_or_else(|| "The DICOM listener does not run.".to_owned()),
+    )
 }
 
 fn check_inference(inference: Option<&Result<ModelIdentity, Reason>>) -> Check {
-    check("inference", match inference {
-        Some(Ok(model)) => Ok(format!("Model {} {} is loaded.", model.name, model.version)),
-        Some(Err(reason)) => Err(reason.text.clone()),
-        None => Err("The model is not loaded yet.".to_owned()),
-    })
+    check(
+        "inference",
+        match inference {
+            Some(Ok(model)) => Ok(format!("Model {} {} is loaded.", model.name, model.version)),
+            Some(Err(reason)) => Err(reason.text.clone()),
+            None => Err("The model is not loaded yet.".to_owned()),
+        },
+    )
 }
 
 /// Counters, gauges and histograms as Prometheus text.

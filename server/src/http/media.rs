@@ -16,13 +16,22 @@ impl MediaType {
     /// Reads one header value; what cannot be read is left out.
     pub fn parse(text: &str) -> Self {
         let mut pieces = split_outside_quotes(text, ';').into_iter();
-        let essence = pieces.next().unwrap_or_default().trim().to_ascii_lowercase();
+        let essence = pieces
+            .next()
+            .unwrap_or_default()
+            .trim()
+            .to_ascii_lowercase();
         let mut parameters = BTreeMap::new();
         for (name, value) in pieces.filter_map(|piece| piece.split_once('=')) {
             let name = name.trim().to_ascii_lowercase();
-            parameters.entry(name).or_insert_with(|| unquoted(value.trim()));
+            parameters
+                .entry(name)
+                .or_insert_with(|| unquoted(value.trim()));
         }
-        Self { essence, parameters }
+        Self {
+            essence,
+            parameters,
+        }
     }
 
     /// Reads a comma-separated list, such as `Accept`, best first by `q`; those with `q=0` are left out.
@@ -43,7 +52,9 @@ impl MediaType {
     }
 
     fn quality(&self) -> f32 {
-        let quality = self.parameter("q").and_then(|text| text.parse::<f32>().ok());
+        let quality = self
+            .parameter("q")
+            .and_then(|text| text.parse::<f32>().ok());
         quality.filter(|value| value.is_finite()).unwrap_or(1.0)
     }
 }
@@ -62,7 +73,9 @@ fn split_outside_quotes(text: &str, separator: char) -> Vec<&str> {
 /// The text of a quoted string; only `\"` and `\\` are escapes, since some clients write Windows
 /// paths unescaped.
 fn unquoted(value: &str) -> String {
-    let inner = value.strip_prefix('"').and_then(|rest| rest.strip_suffix('"'));
+    let inner = value
+        .strip_prefix('"')
+        .and_then(|rest| rest.strip_suffix('"'));
     inner.map_or_else(
         || value.to_owned(),
         |inner| inner.replace("\\\"", "\"").replace("\\\\", "\\"),
@@ -75,7 +88,9 @@ mod tests {
 
     #[test]
     fn quoted_parameters_may_hold_separators() {
-        let media = MediaType::parse(r#"Multipart/Related; Type="application/dicom"; boundary="a;b, \"c" ; x"#);
+        let media = MediaType::parse(
+            r#"Multipart/Related; Type="application/dicom"; boundary="a;b, \"c" ; x"#,
+        );
         assert_eq!(media.essence, "multipart/related");
         assert_eq!(media.parameter("type"), Some("application/dicom"));
         assert_eq!(media.parameter("boundary"), Some(r#"a;b, "c"#));

@@ -93,7 +93,12 @@ impl AppState {
     /// # Errors
     ///
     /// When the spool's folder cannot be made.
-    pub fn new(parts: Parts, config: HttpConfig, limits: &Limits, store: (&Path, u64)) -> io::Result<Self> {
+    pub fn new(
+        parts: Parts,
+        config: HttpConfig,
+        limits: &Limits,
+        store: (&Path, u64),
+    ) -> io::Result<Self> {
         let (data_dir, free_bytes_reserve) = store;
         Ok(Self {
             intake: parts.intake,
@@ -131,7 +136,12 @@ pub fn router(app: AppState) -> Router {
     let document = Arc::new(document_text(&document));
     let serve_document = move || {
         let document = Arc::clone(&document);
-        async move { ([("content-type", "application/json")], document.as_str().to_owned()) }
+        async move {
+            (
+                [("content-type", "application/json")],
+                document.as_str().to_owned(),
+            )
+        }
     };
     Router::new()
         .merge(api)

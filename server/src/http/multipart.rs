@@ -46,7 +46,9 @@ pub struct PartHeaders(BTreeMap<String, String>);
 impl PartHeaders {
     /// The part's media type, if it names one.
     pub fn content_type(&self) -> Option<MediaType> {
-        self.0.get("content-type").map(|text| MediaType::parse(text))
+        self.0
+            .get("content-type")
+            .map(|text| MediaType::parse(text))
     }
 
     /// The name of the file, as the sender calls it. Never a path to write to.
@@ -178,7 +180,9 @@ impl Parts {
         let what = "a boundary is followed by other text";
         let padding = self.until_line_end(BOUNDARY_LENGTH_MAX, what).await?;
         let blank = padding.iter().all(|byte| matches!(byte, b' ' | b'\t'));
-        blank.then_some(false).ok_or(MultipartError::Malformed { what })
+        blank
+            .then_some(false)
+            .ok_or(MultipartError::Malformed { what })
     }
 
     async fn headers(&mut self) -> Result<PartHeaders, MultipartError> {
@@ -248,7 +252,9 @@ mod tests {
     use super::*;
 
     fn parts(pieces: Vec<Vec<u8>>) -> Parts {
-        let pieces = pieces.into_iter().map(|piece| Ok::<_, std::io::Error>(Bytes::from(piece)));
+        let pieces = pieces
+            .into_iter()
+            .map(|piece| Ok::<_, std::io::Error>(Bytes::from(piece)));
         let body = Body::from_stream(tokio_stream::iter(pieces));
         let reader = BodyReader::new(body, 1 << 30, Duration::from_secs(5));
         let media = MediaType::parse("multipart/related; boundary=\"x y\"");
@@ -298,7 +304,10 @@ mod tests {
         let body = encode(&[b"abc".to_vec(), b"defg".to_vec()]);
         for length in 0..body.len() {
             let read = read(parts(vec![body[..length].to_vec()])).await;
-            assert!(matches!(read, Err(MultipartError::Truncated)), "{length}: {read:?}");
+            assert!(
+                matches!(read, Err(MultipartError::Truncated)),
+                "{length}: {read:?}"
+            );
         }
     }
 
@@ -308,7 +317,10 @@ mod tests {
             let mut pieces = vec![start.as_bytes().to_vec()];
             pieces.resize(100, vec![b'a'; 4096]);
             let read = read(parts(pieces)).await;
-            assert!(matches!(read, Err(MultipartError::Malformed { .. })), "{start:?}: {read:?}");
+            assert!(
+                matches!(read, Err(MultipartError::Malformed { .. })),
+                "{start:?}: {read:?}"
+            );
         }
     }
 

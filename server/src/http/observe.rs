@@ -25,13 +25,17 @@ pub(super) async fn observe(State(app): State<AppState>, request: Request, next:
     let route = request.extensions().get::<MatchedPath>().cloned();
     let response = next.run(request).await;
     let seconds = app.clock.monotonic().saturating_sub(started).as_secs_f64();
-    let route = route.as_ref().map_or("none", MatchedPath::as_str).to_owned();
+    let route = route
+        .as_ref()
+        .map_or("none", MatchedPath::as_str)
+        .to_owned();
     let status = response.status().as_u16();
     tracing::debug!(%method, route, status, seconds, "answered");
     let method = known_method(&method);
     metrics::counter!("tez_http_requests_total", "method" => method, "route" => route.clone(), "status" => status.to_string())
         .increment(1);
-    metrics::histogram!("tez_http_request_seconds", "method" => method, "route" => route).record(seconds);
+    metrics::histogram!("tez_http_request_seconds", "method" => method, "route" => route)
+        .record(seconds);
     response
 }
 
@@ -57,7 +61,10 @@ pub(super) async fn security_headers(request: Request, next: Next) -> Response {
         ("cross-origin-opener-policy", "same-origin"),
         ("cross-origin-resource-policy", "same-origin"),
     ] {
-        headers.insert(HeaderName::from_static(name), HeaderValue::from_static(value));
+        headers.insert(
+            HeaderName::from_static(name),
+            HeaderValue::from_static(value),
+        );
     }
     // Patients' data must not stay in a browser's cache.
     let no_store = HeaderValue::from_static("no-store");
@@ -85,9 +92,15 @@ pub(super) async fn as_problem(request: Request, next: Next) -> Response {
         return response;
     }
     let (parts, body) = response.into_parts();
-    let text = to_bytes(body, ERROR_TEXT_BYTES_MAX).await.unwrap_or_default();
+    let text = to_bytes(body, ERROR_TEXT_BYTES_MAX)
+        .await
+        .unwrap_or_default();
     let text = String::from_utf8_lossy(&text);
-    let code = status.canonical_reason().unwrap_or("error").to_lowercase().replace(' ', "_");
+    let code = status
+        .canonical_reason()
+        .unwrap_or("error")
+        .to_lowercase()
+        .replace(' ', "_");
     let mut response = Problem::new(status, &code, text).into_response();
     if let Some(allow) = parts.headers.get(header::ALLOW) {
         response.headers_mut().insert(header::ALLOW, allow.clone());
@@ -97,14 +110,23 @@ pub(super) async fn as_problem(request: Request, next: Next) -> Response {
 
 fn has_own_form(response: &Response) -> bool {
     let media = response.headers().get(header::CONTENT_TYPE);
-    let media = media.and_then(|value| value.to_str().ok()).unwrap_or_default();
-    ["application/problem+json", "application/dicom+json", "application/dicom+xml"].contains(&media)
+    let media = media
+        .and_then(|value| value.to_str().ok())
+        .unwrap_or_default();
+    [
+        "application/problem+json",
+        "application/dicom+json",
+        "application/dicom+xml",
+    ]
+    .contains(&media)
 }
 
 /// 404 for paths that no route has.
 pub(super) async fn no_such_path(uri: Uri) -> Problem {
     let path: String = uri.path().chars().take(200).collect();
-    Problem::not_found(format!("There is nothing at {path}; /api/openapi.json lists what there is."))
+    Problem::not_found(format!(
+        "There is nothing at {path}; /api/openapi.json lists what there is."
+    ))
 }
 
 /// 405 for methods that a route does not have.
@@ -115,10 +137,15 @@ pub(super) async fn no_such_method(method: Method, uri: Uri) -> Problem {
 }
 
 /// 500 instead of a broken connection.
-#[expect(clippy::needless_pass_by_value, reason = "the form that CatchPanicLayer calls it in")]
+#[expect(
+    clippy::needless_pass_by_value,
+    reason = "the form that CatchPanicLayer calls it in"
+)]
 pub(super) fn after_panic(panic: Box<dyn Any + Send>) -> Response<Body> {
     let text = panic.downcast_ref::<String>().map(String::as_str);
-    let text = text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("unknown");
+    let text = text
+        .or_else(|| panic.downcast_ref::<&str>().copied())
+        .unwrap_or("unknown");
     Problem::internal(&Panicked(text.to_owned())).into_response()
 }
 

@@ -82,7 +82,8 @@ impl Problem {
     /// 500: our fault. `error` goes to the log, not to the client.
     pub fn internal(error: &(dyn std::error::Error + 'static)) -> Self {
         tracing::error!(error, "a request failed inside");
-        let detail = "Something failed inside Tez; its log says what. Try again, and report it if it stays.";
+        let detail =
+            "Something failed inside Tez; its log says what. Try again, and report it if it stays.";
         Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", detail)
     }
 
@@ -133,7 +134,10 @@ mod tests {
                 "code": "busy", "detail": "full", "limit": 3})
         );
         let response = problem.into_response();
-        assert_eq!(response.headers()[header::CONTENT_TYPE], "application/problem+json");
+        assert_eq!(
+            response.headers()[header::CONTENT_TYPE],
+            "application/problem+json"
+        );
         assert_eq!(response.headers()[header::RETRY_AFTER], "5");
     }
 }

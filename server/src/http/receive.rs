@@ -40,8 +40,6 @@ pub struct Filed {
     pub claim: Claim,
     /// Its study.
     pub study_uid: Uid,
-    /// Its series.
-    pub series_uid: Uid,
     /// New, doubled or in conflict.
     pub receipt: Receipt,
 }
@@ -83,13 +81,21 @@ pub type Outcome = Result<Filed, NotFiled>;
 
 impl NotFiled {
     fn new(fault: Fault, code: ReasonCode, text: impl Into<String>) -> Self {
-        Self { claim: None, reason: Reason::new(code, text), fault }
+        Self {
+            claim: None,
+            reason: Reason::new(code, text),
+            fault,
+        }
     }
 }
 
 impl From<Refusal> for NotFiled {
     fn from(refusal: Refusal) -> Self {
-        Self { claim: None, reason: refusal.reason, fault: Fault::File }
+        Self {
+            claim: None,
+            reason: refusal.reason,
+            fault: Fault::File,
+        }
     }
 }
 
@@ -113,7 +119,11 @@ impl From<IntakeError> for NotFiled {
 impl From<SpoolError> for NotFiled {
     fn from(error: SpoolError) -> Self {
         match error {
-            SpoolError::Full { .. } => Self::new(Fault::DiskFull, ReasonCode::LimitExceeded, format!("{error}.")),
+            SpoolError::Full { .. } => Self::new(
+                Fault::DiskFull,
+                ReasonCode::LimitExceeded,
+                format!("{error}."),
+            ),
             SpoolError::Failed(_) => {
                 tracing::error!(%error, "an upload could not be spooled");
                 Self::inside()
@@ -220,7 +230,12 @@ impl Reception {
     /// # Errors
     ///
     /// 503 while the intake is busy or stopping.
-    pub async fn open(intake: &Intake, spool: &Spool, peer: (Channel, String), rules: Rules) -> Result<Self, Problem> {
+    pub async fn open(
+        intake: &Intake,
+        spool: &Spool,
+        peer: (Channel, String),
+        rules: Rules,
+    ) -> Result<Self, Problem> {
         let intake = intake.clone();
         let (channel, peer) = peer;
         let opened = tokio::task::spawn_blocking(move || intake.session(channel, peer)).await;
@@ -242,14 +257,22 @@ impl Reception {
     ///
     /// When the request breaks off, or holds too many files. What is wrong with the file itself is
     /// not an error here but its outcome.
-    pub async fn take(&mut self, name: Option<String>, mut pieces: Pieces<'_>, zips: bool) -> Result<(), Problem> {
+    pub async fn take(
+        &mut self,
+        name: Option<String>,
+        mut pieces: Pieces<'_>,
+        zips: bool,
+    ) -> Result<(), Problem> {
         let head = pieces.head().await?;
         if head.is_empty() && name.as_deref().unwrap_or_default().is_empty() {
             return Ok(()); // A form's file field that was left empty.
         }
         self.check_file_count()?;
         let name = name.filter(|name| !name.is_empty());
-        let name = name.map_or_else(|| format!("file {}", self.files.len() + 1), |name| shown(&name));
+        let name = name.map_or_else(
+            || format!("file {}", self.files.len() + 1),
+            |name| shown(&name),
+        );
         if zips && is_zip(&head) {
             self.take_zip(name, head, pieces).await
         } else {
@@ -280,10 +303,17 @@ impl Reception {
             return Ok(());
         }
         let files_max = self.rules.files_max;
-        Err(Problem::too_large(format!("A request may hold {files_max} files; send the others in another one.")))
+        Err(Problem::too_large(format!(
+            "A request may hold {files_max} files; send the others in another one."
+        )))
     }
 
-    async fn take_object(&mut self, name: String, head: Bytes, mut pieces: Pieces<'_>) -> Result<(), Problem> {
+    async fn take_object(
+        &mut self,
+        name: String,
+        head: Bytes,
+        mut pieces: Pieces<'_>,
+    ) -> Result<(), Problem> {
         let slot = Arc::clone(&self.slots).acquire_owned().await;
         let (sender, receiver) = mpsc::channel(PIECES_WAITING_MAX);
         let (incoming, rules) = (self.session.begin_part10(), self.rules.clone());
@@ -302,7 +332,12 @@ impl Reception {
         Ok(())
     }
 
-    async fn take_zip(&mut self, name: String, head: Bytes, mut pieces: Pieces<'_>) -> Result<(), Problem> {
+    async fn take_zip(
+        &mut self,
+        name: String,
+        head: Bytes,
+        mut pieces: Pieces<'_>,
+    ) -> Result<(), Problem> {
         let (sender, receiver) = mpsc::channel(PIECES_WAITING_MAX);
         let spool = self.spool.clone();
         let spooling = tokio::task::spawn_blocking(move || spool_pieces(&spool, receiver));
@@ -312,7 +347,10 @@ impl Reception {
             next = pieces.next().await?;
         }
         drop(sender);
-        let file = match spooling.await.map_err(|panicked| Problem::internal(&panicked))? {
+        let file = match spooling
+            .await
+            .map_err(|panicked| Problem::internal(&panicked))?
+        {
             Ok(file) => file,
             Err(error) => {
                 self.files.push((name, Pending::Known(Err(error.into()))));
@@ -330,7 +368,9 @@ impl Reception {
             unpacker.unpack(file);
             unpacker.files
         });
-        self.files = unpacking.await.map_err(|panicked| Problem::internal(&panicked))?;
+        self.files = unpacking
+            .await
+            .map_err(|panicked| Problem::internal(&panicked))?;
         Ok(())
     }
 }
@@ -349,7 +389,9 @@ impl Pending {
 
 /// Whether objects may be missing that the sender has, and would send again.
 fn is_lost(outcome: &Outcome) -> bool {
-    outcome.as_ref().is_err_and(|error| error.fault >= Fault::Archive)
+    outcome
+        .as_ref()
+        .is_err_and(|error| error.fault >= Fault::Archive)
 }
 
 fn is_zip(head: &[u8]) -> bool {
@@ -361,11 +403,20 @@ fn is_zip(head: &[u8]) -> bool {
 
 /// A name from outside, fit for a screen. It is never a path.
 fn shown(name: &str) -> String {
-    let legible = |character: char| if character.is_control() { '\u{fffd}' } else { character };
+    let legible = |character: char| {
+        if character.is_control() {
+            '\u{fffd}'
+        } else {
+            character
+        }
+    };
     name.chars().map(legible).take(NAME_CHARS_MAX).collect()
 }
 
-fn spool_pieces(spool: &Spool, mut pieces: mpsc::Receiver<Bytes>) -> Result<std::fs::File, SpoolError> {
+fn spool_pieces(
+    spool: &Spool,
+    mut pieces: mpsc::Receiver<Bytes>,
+) -> Result<std::fs::File, SpoolError> {
     let mut file = spool.create()?;
     while let Some(piece) = pieces.blocking_recv() {
         file.write(&piece)?;
@@ -373,7 +424,11 @@ fn spool_pieces(spool: &Spool, mut pieces: mpsc::Receiver<Bytes>) -> Result<std:
     Ok(file.into_file())
 }
 
-fn store_pieces(mut incoming: Incoming, mut pieces: mpsc::Receiver<Piece>, rules: &Rules) -> Outcome {
+fn store_pieces(
+    mut incoming: Incoming,
+    mut pieces: mpsc::Receiver<Piece>,
+    rules: &Rules,
+) -> Outcome {
     loop {
         match pieces.blocking_recv() {
             Some(Piece::Bytes(bytes)) => write(&mut incoming, &bytes)?,
@@ -399,17 +454,30 @@ fn store(incoming: Incoming, rules: &Rules) -> Outcome {
         return Err(unstaged(incoming));
     };
     let claim = claim.clone();
-    let fail = |error: NotFiled| NotFiled { claim: Some(claim.clone()), ..error };
+    let fail = |error: NotFiled| NotFiled {
+        claim: Some(claim.clone()),
+        ..error
+    };
     let instance = read_instance(path, &rules.header).map_err(|refusal| fail(refusal.into()))?;
-    if rules.study.as_ref().is_some_and(|study| *study != instance.study_uid) {
-        let text = format!("It belongs to study {}, not to the one in the path.", instance.study_uid);
-        return Err(fail(NotFiled::new(Fault::OtherStudy, ReasonCode::BadIdentifier, text)));
+    if rules
+        .study
+        .as_ref()
+        .is_some_and(|study| *study != instance.study_uid)
+    {
+        let text = format!(
+            "It belongs to study {}, not to the one in the path.",
+            instance.study_uid
+        );
+        return Err(fail(NotFiled::new(
+            Fault::OtherStudy,
+            ReasonCode::BadIdentifier,
+            text,
+        )));
     }
     let accepted = incoming.commit().map_err(|error| fail(error.into()))?;
     Ok(Filed {
         claim: accepted.claim,
         study_uid: instance.study_uid,
-        series_uid: instance.series_uid,
         receipt: accepted.receipt,
     })
 }
@@ -440,17 +508,27 @@ impl Unpacker {
             Ok(()) if self.files.len() == before => {
                 let text = "The zip holds no files.";
                 let error = NotFiled::new(Fault::File, ReasonCode::NotDicom, text);
-                self.files.push((self.name.clone(), Pending::Known(Err(error))));
+                self.files
+                    .push((self.name.clone(), Pending::Known(Err(error))));
             }
             Ok(()) => {}
-            Err(error) => self.files.push((self.name.clone(), Pending::Known(Err(error.0)))),
+            Err(error) => self
+                .files
+                .push((self.name.clone(), Pending::Known(Err(error.0)))),
         }
     }
 
     fn entry(&mut self, entry: Entry<'_>) -> Result<(), Stop> {
         if self.files.len() >= self.rules.files_max {
-            let text = format!("An upload may hold {} files; send the others in another one.", self.rules.files_max);
-            return Err(Stop(NotFiled::new(Fault::ArchiveTooLarge, ReasonCode::LimitExceeded, text)));
+            let text = format!(
+                "An upload may hold {} files; send the others in another one.",
+                self.rules.files_max
+            );
+            return Err(Stop(NotFiled::new(
+                Fault::ArchiveTooLarge,
+                ReasonCode::LimitExceeded,
+                text,
+            )));
         }
         let name = format!("{}: {}", self.name, entry.name);
         let pending = match entry.body {

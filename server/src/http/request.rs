@@ -17,13 +17,15 @@ use super::problem::Problem;
 ///
 /// 503 if all are taken.
 pub(super) fn place(app: &AppState) -> Result<OwnedSemaphorePermit, Problem> {
-    Arc::clone(&app.uploads).try_acquire_owned().map_err(|_full| {
-        let detail = format!(
-            "{} uploads are being received, which is the limit; come again in a moment.",
-            app.config.uploads_at_once_max
-        );
-        Problem::busy(detail)
-    })
+    Arc::clone(&app.uploads)
+        .try_acquire_owned()
+        .map_err(|_full| {
+            let detail = format!(
+                "{} uploads are being received, which is the limit; come again in a moment.",
+                app.config.uploads_at_once_max
+            );
+            Problem::busy(detail)
+        })
 }
 
 /// Refuses a body that says of itself that it is too long, before it is sent.
@@ -44,12 +46,17 @@ pub(super) fn check_length(headers: &HeaderMap, bytes_max: u64) -> Result<(), Pr
 
 /// The request's media type; empty if it has none.
 pub(super) fn content_type(headers: &HeaderMap) -> MediaType {
-    let text = headers.get(header::CONTENT_TYPE).map(|value| String::from_utf8_lossy(value.as_bytes()));
+    let text = headers
+        .get(header::CONTENT_TYPE)
+        .map(|value| String::from_utf8_lossy(value.as_bytes()));
     MediaType::parse(&text.unwrap_or_default())
 }
 
 /// Who sends: the address, or `http` where it is not known.
 pub(super) fn peer(request: &Request) -> String {
     let info = request.extensions().get::<ConnectInfo<SocketAddr>>();
-    info.map_or_else(|| "http".to_owned(), |ConnectInfo(address)| address.ip().to_string())
+    info.map_or_else(
+        || "http".to_owned(),
+        |ConnectInfo(address)| address.ip().to_string(),
+    )
 }

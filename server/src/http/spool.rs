@@ -18,7 +18,9 @@ const SPACE_CHECK_BYTES: u64 = 16 << 20;
 #[derive(Debug, thiserror::Error)]
 pub enum SpoolError {
     /// Too little space is left.
-    #[error("the disk is full: {free_bytes} bytes are free, and {reserve_bytes} are kept in reserve")]
+    #[error(
+        "the disk is full: {free_bytes} bytes are free, and {reserve_bytes} are kept in reserve"
+    )]
     Full {
         /// Free for Tez, bytes.
         free_bytes: u64,
@@ -33,7 +35,9 @@ pub enum SpoolError {
 impl From<SpoolError> for Problem {
     fn from(error: SpoolError) -> Self {
         match error {
-            SpoolError::Full { .. } => Self::disk_full(format!("No space for the upload: {error}.")),
+            SpoolError::Full { .. } => {
+                Self::disk_full(format!("No space for the upload: {error}."))
+            }
             SpoolError::Failed(_) => Self::internal(&error),
         }
     }
@@ -54,8 +58,14 @@ impl Spool {
     /// When the folder cannot be made.
     pub fn open(data_dir: &Path, free_bytes_reserve: u64) -> io::Result<Self> {
         let folder = data_dir.join("spool");
-        DirBuilder::new().recursive(true).mode(0o700).create(&folder)?;
-        Ok(Self { folder, free_bytes_reserve })
+        DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(&folder)?;
+        Ok(Self {
+            folder,
+            free_bytes_reserve,
+        })
     }
 
     /// A new, empty file. Blocking.
@@ -66,11 +76,16 @@ impl Spool {
     pub fn create(&self) -> Result<SpoolFile, SpoolError> {
         self.check_space()?;
         let file = tempfile::tempfile_in(&self.folder).map_err(SpoolError::Failed)?;
-        Ok(SpoolFile { spool: self.clone(), file, unchecked_bytes: 0 })
+        Ok(SpoolFile {
+            spool: self.clone(),
+            file,
+            unchecked_bytes: 0,
+        })
     }
 
     fn check_space(&self) -> Result<(), SpoolError> {
-        let space = rustix::fs::statvfs(&self.folder).map_err(|error| SpoolError::Failed(error.into()))?;
+        let space =
+            rustix::fs::statvfs(&self.folder).map_err(|error| SpoolError::Failed(error.into()))?;
         let free_bytes = space.f_bavail.saturating_mul(space.f_frsize);
         if free_bytes < self.free_bytes_reserve {
             return Err(self.full(free_bytes));
@@ -79,7 +94,10 @@ impl Spool {
     }
 
     fn full(&self, free_bytes: u64) -> SpoolError {
-        SpoolError::Full { free_bytes, reserve_bytes: self.free_bytes_reserve }
+        SpoolError::Full {
+            free_bytes,
+            reserve_bytes: self.free_bytes_reserve,
+        }
     }
 }
 
@@ -103,10 +121,12 @@ impl SpoolFile {
             self.spool.check_space()?;
             self.unchecked_bytes = 0;
         }
-        self.file.write_all(bytes).map_err(|error| match error.kind() {
-            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => self.spool.full(0),
-            _ => SpoolError::Failed(error),
-        })
+        self.file
+            .write_all(bytes)
+            .map_err(|error| match error.kind() {
+                io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => self.spool.full(0),
+                _ => SpoolError::Failed(error),
+            })
     }
 
     /// The file, for reading.
@@ -126,7 +146,12 @@ mod tests {
         let spool = Spool::open(folder.path(), 0).unwrap();
         let mut file = spool.create().unwrap();
         file.write(b"abc").unwrap();
-        assert_eq!(std::fs::read_dir(folder.path().join("spool")).unwrap().count(), 0);
+        assert_eq!(
+            std::fs::read_dir(folder.path().join("spool"))
+                .unwrap()
+                .count(),
+            0
+        );
         let (mut file, mut text) = (file.into_file(), String::new());
         file.rewind().unwrap();
         file.read_to_string(&mut text).unwrap();

@@ -68,14 +68,17 @@ fn respond(answer: Result<Response, Problem>) -> Response {
     answer.unwrap_or_else(IntoResponse::into_response)
 }
 
-async fn receive(app: &AppState, study: Option<Uid>, request: Request) -> Result<Response, Problem> {
+async fn receive(
+    app: &AppState,
+    study: Option<Uid>,
+    request: Request,
+) -> Result<Response, Problem> {
     let form = Form::wanted(request.headers())?;
     let media = request::content_type(request.headers());
     check_media(&media)?;
     let bytes_max = app.config.stow_bytes_max;
     request::check_length(request.headers(), bytes_max)?;
     let _place = request::place(app)?;
-    let base_url = base_url(request.headers());
     let peer = (Channel::Stow, request::peer(&request));
     let rules = app.rules(INSTANCES_MAX, study);
     let mut reception = Reception::open(&app.intake, &app.spool, peer, rules).await?;
@@ -83,12 +86,20 @@ async fn receive(app: &AppState, study: Option<Uid>, request: Request) -> Result
     let ended = take_all(&mut reception, body, &media).await;
     let outcomes = reception.close(ended.is_ok()).await;
     ended?;
-    Ok(answer(&outcomes, form, &base_url))
+    if outcomes.is_empty() {
+        return Err(Problem::bad_request(
+            "no_instances",
+            "The request holds no instance.",
+        ));
+    }
+    Ok(answer(&outcomes, form))
 }
 
 /// PS3.18 section 10.5.1.1.2: multipart/related of application/dicom, or one instance by itself.
 fn check_media(media: &MediaType) -> Result<(), Problem> {
-    let of_dicom = media.parameter("type").is_none_or(|kind| kind.eq_ignore_ascii_case("application/dicom"));
+    let of_dicom = media
+        .parameter("type")
+        .is_none_or(|kind| kind.eq_ignore_ascii_case("application/dicom"));
     match media.essence.as_str() {
         "multipart/related" if of_dicom => Ok(()),
         "application/dicom" => Ok(()),
@@ -98,36 +109,53 @@ fn check_media(media: &MediaType) -> Result<(), Problem> {
     }
 }
 
-async fn take_all(reception: &mut Reception, mut body: BodyReader, media: &MediaType) -> Result<(), Problem> {
+async fn take_all(
+    reception: &mut Reception,
+    mut body: BodyReader,
+    media: &MediaType,
+) -> Result<(), Problem> {
     if media.essence == "application/dicom" {
         return reception.take(None, Pieces::Body(&mut body), false).await;
     }
     let mut parts = Parts::new(body, media)?;
     while parts.next_part().await?.is_some() {
-        reception.take(None, Pieces::Part(&mut parts), false).await?;
+        reception
+            .take(None, Pieces::Part(&mut parts), false)
+            .await?;
     }
     Ok(())
 }
 
-fn answer(outcomes: &[(String, Outcome)], form: Form, base_url: &str) -> Response {
-    let instances: Vec<Instance> = outcomes.iter().map(|(_, outcome)| instance(outcome)).collect();
-    let response = StowResponse::new(&instances, base_url);
+fn answer(outcomes: &[(String, Outcome)], form: Form) -> Response {
+    let instances: Vec<Instance> = outcomes
+        .iter()
+        .map(|(_, outcome)| instance(outcome))
+        .collect();
+    let response = StowResponse::new(&instances);
     let body = match form {
         Form::Json => response.to_json().to_string(),
         Form::Xml => response.to_xml(),
     };
-    let headers = [(header::CONTENT_TYPE, HeaderValue::from_static(form.media_type()))];
+    let headers = [(
+        header::CONTENT_TYPE,
+        HeaderValue::from_static(form.media_type()),
+    )];
     (whole_status(&instances), headers, body).into_response()
 }
 
 /// 503 instead of 409 where no instance was stored for want of resources (PS3.18 table 10.5.3-1).
 fn whole_status(instances: &[Instance]) -> StatusCode {
     let starved = |instance: &Instance| {
-        matches!(instance, Instance::Failed { reason: FailureReason::OutOfResources, .. })
+        matches!(
+            instance,
+            Instance::Failed {
+                reason: FailureReason::OutOfResources,
+                ..
+            }
+        )
     };
     match status(instances) {
         StatusCode::CONFLICT if instances.iter().any(starved) => StatusCode::SERVICE_UNAVAILABLE,
-        StatusCode::CONFLICT if instances.is_empty() => StatusCode::BAD_REQUEST,
         status => status,
     }
 }
@@ -135,19 +163,21 @@ fn whole_status(instances: &[Instance]) -> StatusCode {
 fn instance(outcome: &Outcome) -> Instance {
     match outcome {
         Ok(filed) if filed.receipt == Receipt::Conflict => Instance::Failed {
-            identity: Some((filed.claim.sop_class_uid.clone(), filed.claim.sop_instance_uid.clone())),
+            identity: Some((
+                filed.claim.sop_class_uid.clone(),
+                filed.claim.sop_instance_uid.clone(),
+            )),
             reason: FailureReason::DuplicateInstance,
         },
         Ok(filed) => Instance::Stored {
             class: filed.claim.sop_class_uid.clone(),
             instance: filed.claim.sop_instance_uid.clone(),
-            series: filed.series_uid.clone(),
-            study: filed.study_uid.clone(),
         },
         Err(error) => Instance::Failed {
-            identity: error.claim.as_ref().map(|claim| {
-                (claim.sop_class_uid.clone(), claim.sop_instance_uid.clone())
-            }),
+            identity: error
+                .claim
+                .as_ref()
+                .map(|claim| (claim.sop_class_uid.clone(), claim.sop_instance_uid.clone())),
             reason: failure(error),
         },
     }
@@ -157,7 +187,9 @@ fn failure(error: &NotFiled) -> FailureReason {
     match error.fault {
         Fault::File | Fault::Archive => FailureReason::CannotUnderstand,
         Fault::OtherStudy => FailureReason::OtherStudy,
-        Fault::TooLarge | Fault::ArchiveTooLarge | Fault::Busy | Fault::DiskFull => FailureReason::OutOfResources,
+        Fault::TooLarge | Fault::ArchiveTooLarge | Fault::Busy | Fault::DiskFull => {
+            FailureReason::OutOfResources
+        }
         Fault::Inside => FailureReason::ProcessingFailure,
     }
 }
@@ -178,14 +210,17 @@ impl Form {
         }
         let list = MediaType::parse_list(&accept.join(","));
         list.iter().find_map(Self::of).ok_or_else(|| {
-            let detail = "The answer is to be had as application/dicom+json or application/dicom+xml.";
+            let detail =
+                "The answer is to be had as application/dicom+json or application/dicom+xml.";
             Problem::new(StatusCode::NOT_ACCEPTABLE, "not_acceptable", detail)
         })
     }
 
     fn of(media: &MediaType) -> Option<Self> {
         match media.essence.as_str() {
-            "application/dicom+json" | "application/json" | "application/*" | "*/*" => Some(Self::Json),
+            "application/dicom+json" | "application/json" | "application/*" | "*/*" => {
+                Some(Self::Json)
+            }
             "application/dicom+xml" | "application/xml" | "text/xml" => Some(Self::Xml),
             _ => None,
         }
@@ -197,12 +232,4 @@ impl Form {
             Self::Xml => "application/dicom+xml",
         }
     }
-}
-
-/// Where this DICOMweb service lies, by the name that the client called.
-fn base_url(headers: &HeaderMap) -> String {
-    let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
-    let scheme = text("x-forwarded-proto").filter(|scheme| *scheme == "https").unwrap_or("http");
-    let host = text("host").unwrap_or("localhost");
-    format!("{scheme}://{host}/dicom-web")
 }

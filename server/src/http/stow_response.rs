@@ -43,10 +43,6 @@ pub enum Instance {
         class: Uid,
         /// SOP instance.
         instance: Uid,
-        /// Its series.
-        series: Uid,
-        /// Its study.
-        study: Uid,
     },
     /// It was not stored, or not in the place of the instance that it names.
     Failed {
@@ -65,7 +61,10 @@ impl Instance {
 
 /// The status of the whole (PS3.18 table 10.5.3-1): all, some or none were stored.
 pub fn status(instances: &[Instance]) -> StatusCode {
-    let stored = instances.iter().filter(|instance| instance.is_stored()).count();
+    let stored = instances
+        .iter()
+        .filter(|instance| instance.is_stored())
+        .count();
     if stored == instances.len() && stored > 0 {
         StatusCode::OK
     } else if stored > 0 {
@@ -89,27 +88,33 @@ struct Element {
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Content {
     Uid(String),
-    Url(Option<String>),
+    /// A URL without a value: type 2 attributes may be empty.
+    NoUrl,
     Number(u16),
     Items(Vec<Vec<Element>>),
 }
 
 impl StowResponse {
-    /// Says what became of `instances`; `base_url` is where the DICOMweb service lies.
-    pub fn new(instances: &[Instance], base_url: &str) -> Self {
+    /// Says what became of `instances`.
+    ///
+    /// Retrieve URL (0008,1190), type 2 on both levels, stays empty: Tez has no WADO-RS yet, and a
+    /// URL that leads nowhere would say otherwise.
+    pub fn new(instances: &[Instance]) -> Self {
         let mut sequences = [
             ("00081198", "FailedSOPSequence", Vec::new()),
             ("00081199", "ReferencedSOPSequence", Vec::new()),
             ("0008119A", "OtherFailuresSequence", Vec::new()),
         ];
         for instance in instances {
-            let (sequence, item) = item(instance, base_url);
+            let (sequence, item) = item(instance);
             sequences[sequence].2.push(item);
         }
-        let url = element("00081190", "RetrieveURL", Content::Url(study_url(instances, base_url)));
-        let filled = sequences.into_iter().filter(|(_, _, items)| !items.is_empty());
-        let filled = filled.map(|(tag, keyword, items)| element(tag, keyword, Content::Items(items)));
-        Self(std::iter::once(url).chain(filled).collect())
+        let filled = sequences
+            .into_iter()
+            .filter(|(_, _, items)| !items.is_empty());
+        let filled =
+            filled.map(|(tag, keyword, items)| element(tag, keyword, Content::Items(items)));
+        Self(std::iter::once(no_url()).chain(filled).collect())
     }
 
     /// As `application/dicom+json`: one object (PS3.18 section F.2).
@@ -119,7 +124,9 @@ impl StowResponse {
 
     /// As `application/dicom+xml`.
     pub fn to_xml(&self) -> String {
-        let mut text = String::from("<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<NativeDicomModel xml:space=\"preserve\">");
+        let mut text = String::from(
+            "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<NativeDicomModel xml:space=\"preserve\">",
+        );
         write_xml(&mut text, &self.0);
         text.push_str("</NativeDicomModel>\n");
         text
@@ -127,27 +134,40 @@ impl StowResponse {
 }
 
 /// Which of the three sequences, and the item.
-fn item(instance: &Instance, base_url: &str) -> (usize, Vec<Element>) {
+fn item(instance: &Instance) -> (usize, Vec<Element>) {
     match instance {
-        Instance::Stored { class, instance, series, study } => {
-            let url = format!("{base_url}/studies/{study}/series/{series}/instances/{instance}");
+        Instance::Stored { class, instance } => {
             let mut item = reference(class, instance);
-            item.push(element("00081190", "RetrieveURL", Content::Url(Some(url))));
+            item.push(no_url());
             (1, item)
         }
-        Instance::Failed { identity: Some((class, instance)), reason } => {
+        Instance::Failed {
+            identity: Some((class, instance)),
+            reason,
+        } => {
             let mut item = reference(class, instance);
             item.push(failure(*reason));
             (0, item)
         }
-        Instance::Failed { identity: None, reason } => (2, vec![failure(*reason)]),
+        Instance::Failed {
+            identity: None,
+            reason,
+        } => (2, vec![failure(*reason)]),
     }
 }
 
 fn reference(class: &Uid, instance: &Uid) -> Vec<Element> {
     vec![
-        element("00081150", "ReferencedSOPClassUID", Content::Uid(class.to_string())),
-        element("00081155", "ReferencedSOPInstanceUID", Content::Uid(instance.to_string())),
+        element(
+            "00081150",
+            "ReferencedSOPClassUID",
+            Content::Uid(class.to_string()),
+        ),
+        element(
+            "00081155",
+            "ReferencedSOPInstanceUID",
+            Content::Uid(instance.to_string()),
+        ),
     ]
 }
 
@@ -156,17 +176,15 @@ fn failure(reason: FailureReason) -> Element {
 }
 
 fn element(tag: &'static str, keyword: &'static str, value: Content) -> Element {
-    Element { tag, keyword, value }
+    Element {
+        tag,
+        keyword,
+        value,
+    }
 }
 
-/// The study's URL, if all that was stored belongs to one study.
-fn study_url(instances: &[Instance], base_url: &str) -> Option<String> {
-    let mut studies = instances.iter().filter_map(|instance| match instance {
-        Instance::Stored { study, .. } => Some(study),
-        Instance::Failed { .. } => None,
-    });
-    let first = studies.next()?;
-    studies.all(|study| study == first).then(|| format!("{base_url}/studies/{first}"))
+fn no_url() -> Element {
+    element("00081190", "RetrieveURL", Content::NoUrl)
 }
 
 fn json_of(elements: &[Element]) -> Value {
@@ -175,8 +193,7 @@ fn json_of(elements: &[Element]) -> Value {
         .map(|element| {
             let value = match &element.value {
                 Content::Uid(uid) => json!({"vr": "UI", "Value": [uid]}),
-                Content::Url(Some(url)) => json!({"vr": "UR", "Value": [url]}),
-                Content::Url(None) => json!({"vr": "UR"}),
+                Content::NoUrl => json!({"vr": "UR"}),
                 Content::Number(number) => json!({"vr": "US", "Value": [number]}),
                 Content::Items(items) => {
                     let items: Vec<Value> = items.iter().map(|item| json_of(item)).collect();
@@ -190,10 +207,15 @@ fn json_of(elements: &[Element]) -> Value {
 }
 
 fn write_xml(text: &mut String, elements: &[Element]) {
-    for Element { tag, keyword, value } in elements {
+    for Element {
+        tag,
+        keyword,
+        value,
+    } in elements
+    {
         let (vr, inner) = match value {
             Content::Uid(uid) => ("UI", xml_value(uid)),
-            Content::Url(url) => ("UR", url.as_deref().map(xml_value).unwrap_or_default()),
+            Content::NoUrl => ("UR", String::new()),
             Content::Number(number) => ("US", xml_value(&number.to_string())),
             Content::Items(items) => ("SQ", xml_items(items)),
         };
@@ -214,8 +236,8 @@ fn xml_items(items: &[Vec<Element>]) -> String {
 }
 
 fn xml_value(value: &str) -> String {
-    let escaped = value.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;");
-    format!("<Value number=\"1\">{escaped}</Value>")
+    // UIDs and numbers: nothing that XML would need escaped.
+    format!("<Value number=\"1\">{value}</Value>")
 }
 
 #[cfg(test)]
@@ -226,18 +248,24 @@ mod tests {
         Uid::new(text).unwrap()
     }
 
-    fn stored(study: &str) -> Instance {
-        Instance::Stored { class: uid("1.1"), instance: uid("1.2"), series: uid("1.3"), study: uid(study) }
+    fn stored() -> Instance {
+        Instance::Stored {
+            class: uid("1.1"),
+            instance: uid("1.2"),
+        }
     }
 
     fn failed(identity: Option<(Uid, Uid)>) -> Instance {
-        Instance::Failed { identity, reason: FailureReason::CannotUnderstand }
+        Instance::Failed {
+            identity,
+            reason: FailureReason::CannotUnderstand,
+        }
     }
 
     #[test]
     fn the_status_says_all_some_or_none() {
-        assert_eq!(status(&[stored("2.1")]), StatusCode::OK);
-        assert_eq!(status(&[stored("2.1"), failed(None)]), StatusCode::ACCEPTED);
+        assert_eq!(status(&[stored()]), StatusCode::OK);
+        assert_eq!(status(&[stored(), failed(None)]), StatusCode::ACCEPTED);
         assert_eq!(status(&[failed(None)]), StatusCode::CONFLICT);
         assert_eq!(status(&[]), StatusCode::CONFLICT);
     }
@@ -245,11 +273,11 @@ mod tests {
     #[test]
     fn json_holds_each_instance_in_the_sequence_it_belongs_to() {
         let identity = Some((uid("1.1"), uid("1.9")));
-        let response = StowResponse::new(&[stored("2.1"), failed(identity), failed(None)], "http://t/dicom-web");
+        let response = StowResponse::new(&[stored(), failed(identity), failed(None)]);
         assert_eq!(
             response.to_json(),
             json!({
-                "00081190": {"vr": "UR", "Value": ["http://t/dicom-web/studies/2.1"]},
+                "00081190": {"vr": "UR"},
                 "00081198": {"vr": "SQ", "Value": [{
                     "00081150": {"vr": "UI", "Value": ["1.1"]},
                     "00081155": {"vr": "UI", "Value": ["1.9"]},
@@ -257,22 +285,18 @@ mod tests {
                 "00081199": {"vr": "SQ", "Value": [{
                     "00081150": {"vr": "UI", "Value": ["1.1"]},
                     "00081155": {"vr": "UI", "Value": ["1.2"]},
-                    "00081190": {"vr": "UR", "Value": ["http://t/dicom-web/studies/2.1/series/1.3/instances/1.2"]}}]},
+                    "00081190": {"vr": "UR"}}]},
                 "0008119A": {"vr": "SQ", "Value": [{"00081197": {"vr": "US", "Value": [49152]}}]},
             })
         );
     }
 
     #[test]
-    fn several_studies_have_no_url_in_common() {
-        let response = StowResponse::new(&[stored("2.1"), stored("2.2")], "http://t");
-        assert_eq!(response.to_json()["00081190"], json!({"vr": "UR"}));
-    }
-
-    #[test]
-    fn xml_escapes_what_a_client_sent() {
-        let text = StowResponse::new(&[stored("2.1")], "http://a&<b").to_xml();
-        assert!(text.contains("<Value number=\"1\">http://a&amp;&lt;b/studies/2.1</Value>"), "{text}");
-        assert!(text.contains("<DicomAttribute tag=\"00081199\" vr=\"SQ\" keyword=\"ReferencedSOPSequence\"><Item number=\"1\">"));
+    fn xml_nests_items_in_their_sequence() {
+        let text = StowResponse::new(&[stored()]).to_xml();
+        assert!(text.contains(
+            "<DicomAttribute tag=\"00081199\" vr=\"SQ\" keyword=\"ReferencedSOPSequence\"><Item number=\"1\">\
+             <DicomAttribute tag=\"00081150\" vr=\"UI\" keyword=\"ReferencedSOPClassUID\"><Value number=\"1\">1.1</Value>"
+        ));
     }
 }

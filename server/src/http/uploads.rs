@@ -117,7 +117,8 @@ async fn receive(app: &AppState, request: Request) -> Result<Response, Problem> 
     let kind = Kind::of(&media)?;
     let peer = request::peer(&request);
     let rules = app.rules(app.config.upload_files_max, None);
-    let mut reception = Reception::open(&app.intake, &app.spool, (Channel::Upload, peer), rules).await?;
+    let mut reception =
+        Reception::open(&app.intake, &app.spool, (Channel::Upload, peer), rules).await?;
     let body = BodyReader::new(request.into_body(), bytes_max, app.config.idle_max());
     let ended = match kind {
         Kind::Multipart => take_parts(&mut reception, body, &media).await,
@@ -136,7 +137,9 @@ impl Kind {
     fn of(media: &MediaType) -> Result<Self, Problem> {
         match media.essence.as_str() {
             "multipart/form-data" | "multipart/mixed" | "multipart/related" => Ok(Self::Multipart),
-            "application/zip" | "application/x-zip-compressed" | "application/dicom"
+            "application/zip"
+            | "application/x-zip-compressed"
+            | "application/dicom"
             | "application/octet-stream" => Ok(Self::OneFile),
             other => Err(Problem::media_type(format!(
                 "{:?} is not taken here. Send multipart/form-data with files, or one file as \
@@ -147,10 +150,16 @@ impl Kind {
     }
 }
 
-async fn take_parts(reception: &mut Reception, body: BodyReader, media: &MediaType) -> Result<(), Problem> {
+async fn take_parts(
+    reception: &mut Reception,
+    body: BodyReader,
+    media: &MediaType,
+) -> Result<(), Problem> {
     let mut parts = Parts::new(body, media)?;
     while let Some(headers) = parts.next_part().await? {
-        reception.take(headers.file_name(), Pieces::Part(&mut parts), true).await?;
+        reception
+            .take(headers.file_name(), Pieces::Part(&mut parts), true)
+            .await?;
     }
     Ok(())
 }
@@ -163,7 +172,9 @@ impl From<MultipartError> for Problem {
     fn from(error: MultipartError) -> Self {
         match error {
             MultipartError::Body(error) => Self::from(&error),
-            MultipartError::Truncated => Self::bad_request("truncated", format!("{error}; send it again.")),
+            MultipartError::Truncated => {
+                Self::bad_request("truncated", format!("{error}; send it again."))
+            }
             MultipartError::Boundary | MultipartError::Malformed { .. } => {
                 Self::bad_request("bad_multipart", format!("{error}."))
             }
@@ -171,11 +182,16 @@ impl From<MultipartError> for Problem {
     }
 }
 
-fn answer(ended: Result<(), Problem>, outcomes: Vec<(String, Outcome)>) -> Result<Response, Problem> {
+fn answer(
+    ended: Result<(), Problem>,
+    outcomes: Vec<(String, Outcome)>,
+) -> Result<Response, Problem> {
     let problem = ended.err().or_else(|| problem(&outcomes));
     let answer = UploadAnswer::new(outcomes);
     if let Some(problem) = problem {
-        return Err(problem.with("studies", &answer.studies).with("files", &answer.files));
+        return Err(problem
+            .with("studies", &answer.studies)
+            .with("files", &answer.files));
     }
     let status = match answer.stored + answer.conflicts {
         0 => StatusCode::OK,
@@ -186,7 +202,9 @@ fn answer(ended: Result<(), Problem>, outcomes: Vec<(String, Outcome)>) -> Resul
 
 /// What is wrong with the upload as a whole, if anything.
 fn problem(outcomes: &[(String, Outcome)]) -> Option<Problem> {
-    let faults = outcomes.iter().filter_map(|(_, outcome)| outcome.as_ref().err());
+    let faults = outcomes
+        .iter()
+        .filter_map(|(_, outcome)| outcome.as_ref().err());
     let worst = faults.max_by_key(|error| error.fault);
     let nothing_taken = outcomes.iter().all(|(_, outcome)| outcome.is_err());
     let Some(worst) = worst else {
@@ -207,13 +225,15 @@ fn problem_of(worst: &NotFiled, files: usize) -> Problem {
             };
             Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "nothing_stored", detail)
         }
-        Fault::Archive => Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "bad_archive", text.clone()),
+        Fault::Archive => Problem::new(
+            StatusCode::UNPROCESSABLE_ENTITY,
+            "bad_archive",
+            text.clone(),
+        ),
         Fault::TooLarge | Fault::ArchiveTooLarge => Problem::too_large(text.clone()),
         Fault::Busy => Problem::busy(text.clone()),
         Fault::DiskFull => Problem::disk_full(text.clone()),
-        Fault::Inside => {
-            Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", text.clone())
-        }
+        Fault::Inside => Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", text.clone()),
     }
 }
 
@@ -224,7 +244,10 @@ impl UploadAnswer {
             .map(|(name, outcome)| FileVerdict::new(name, outcome))
             .collect();
         let count = |verdict| files.iter().filter(|file| file.verdict == verdict).count();
-        let uids: BTreeSet<&Uid> = files.iter().filter_map(|file| file.study_uid.as_ref()).collect();
+        let uids: BTreeSet<&Uid> = files
+            .iter()
+            .filter_map(|file| file.study_uid.as_ref())
+            .collect();
         let studies = uids.into_iter().map(|uid| UploadedStudy {
             study_uid: uid.clone(),
             links: StudyLinks::of(uid),
@@ -260,12 +283,18 @@ impl FileVerdict {
             Receipt::New => (Verdict::Stored, None),
             Receipt::Duplicate => {
                 let text = "The same object is here already; nothing was written twice.";
-                (Verdict::Duplicate, Some(Reason::new(ReasonCode::Duplicate, text)))
+                (
+                    Verdict::Duplicate,
+                    Some(Reason::new(ReasonCode::Duplicate, text)),
+                )
             }
             Receipt::Conflict => {
                 let text = "Another object with this SOP Instance UID came first. This one is kept \
                             apart and is not analysed; ask the sender which one is right.";
-                (Verdict::Conflict, Some(Reason::new(ReasonCode::ConflictingDuplicate, text)))
+                (
+                    Verdict::Conflict,
+                    Some(Reason::new(ReasonCode::ConflictingDuplicate, text)),
+                )
             }
         };
         Self {
@@ -277,4 +306,3 @@ impl FileVerdict {
         }
     }
 }
-

@@ -31,7 +31,10 @@ pub struct Page {
 
 impl Default for Page {
     fn default() -> Self {
-        Self { limit: 200, offset: 0 }
+        Self {
+            limit: 200,
+            offset: 0,
+        }
     }
 }
 
@@ -97,7 +100,8 @@ pub async fn worklist(
 ) -> Result<Json<WorklistPage>, Problem> {
     let Query(page) = page.map_err(|error| Problem::bad_request("bad_query", error.body_text()))?;
     if !(1..=PAGE_STUDIES_MAX).contains(&page.limit) || page.offset < 0 {
-        let detail = format!("limit must lie in 1 to {PAGE_STUDIES_MAX}, and offset must not be negative.");
+        let detail =
+            format!("limit must lie in 1 to {PAGE_STUDIES_MAX}, and offset must not be negative.");
         return Err(Problem::bad_request("bad_query", detail));
     }
     let list = app.state.worklist(page.limit, page.offset).await?;
@@ -146,10 +150,14 @@ pub async fn report(
 ) -> Result<Json<serde_json::Value>, Problem> {
     let uid = checked_uid(&study_uid)?;
     let generation = generation.parse().map_err(|_error| {
-        Problem::bad_request("bad_generation", "The round of analysis is a whole number from 1.")
+        Problem::bad_request(
+            "bad_generation",
+            "The round of analysis is a whole number from 1.",
+        )
     })?;
     let report = app.state.report(&uid, generation).await?;
-    let missing = || Problem::not_found(format!("Study {uid} has no report of round {generation}."));
+    let missing =
+        || Problem::not_found(format!("Study {uid} has no report of round {generation}."));
     report.map(Json).ok_or_else(missing)
 }
 
