@@ -263,14 +263,22 @@ fn summary(report: &Value, http: &str) -> String {
     )];
     lines.extend(list(&report["reasons"], &|reason| text(&reason["text"])));
     lines.extend(list(&report["findings"], &finding));
-    lines.push(format!(
-        "model: {} {} (`bootstrap` is a fixed filter for bright tissue, not a trained model)",
-        text(&report["model"]["name"]),
-        text(&report["model"]["version"])
-    ));
+    lines.push(model(&report["model"]));
     lines.push("Triage aid, not a medical device, not for diagnosis.".to_owned());
     lines.push(format!("worklist: {http}/"));
     lines.join("\n")
+}
+
+fn model(model: &Value) -> String {
+    let (Some(name), Some(version)) = (model["name"].as_str(), model["version"].as_str()) else {
+        return "model: none ran".to_owned();
+    };
+    let note = if name == "bootstrap" {
+        ", a fixed filter for bright tissue: NOT a trained model"
+    } else {
+        ""
+    };
+    format!("model: {name} {version}{note}")
 }
 
 fn list(values: &Value, shown: &dyn Fn(&Value) -> String) -> Vec<String> {
@@ -329,6 +337,13 @@ mod tests {
             "{text}"
         );
         assert!(text.contains("there is no ONNX Runtime"), "{text}");
+    }
+
+    #[test]
+    fn the_bootstrap_model_is_never_passed_off_as_trained() {
+        let text = model(&json!({ "name": "bootstrap", "version": "1" }));
+        assert!(text.contains("NOT a trained model"), "{text}");
+        assert_eq!(model(&Value::Null), "model: none ran");
     }
 
     #[test]
