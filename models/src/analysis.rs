@@ -236,3 +236,171 @@ impl Stages<'_> {
         result
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use pipeline::intake::read_instance;
+
+    use super::*;
+    use crate::findings::{FindingKind, Side};
+    use crate::report::ReportState;
+    use crate::runtime::Library;
+    use crate::triage::Priority;
+
+    /// The instances of the fixture `name`, in order of their files. Those live until the end of
+    /// the test, in the folder that is given with them.
+    fn study(name: &str) -> (tempfile::TempDir, Vec<Instance>) {
+        let folder = tempfile::tempdir().unwrap();
+        fixtures::make(name, folder.path()).unwrap();
+        let mut paths: Vec<_> = std::fs::read_dir(folder.path())
+            .unwrap()
+            .map(|entry| entry.unwrap().path())
+            .filter(|path| path.extension().is_some_and(|extension| extension == "dcm"))
+            .collect();
+        paths.sort();
+        let limits = Limits::default();
+        let read = |path| read_instance(path, &limits).unwrap();
+        let instances = paths.iter().map(|path| read(path)).collect();
+        (folder, instances)
+    }
+
+    fn network(threads: usize) -> Network {
+        let path =
+            Path::new(env!("CARGO_MANIFEST_DIR")).join("../.cache/onnxruntime/libonnxruntime.so");
+        let library = Library::load(&path)
+            .expect("these tests need ONNX Runtime: run `cargo xtask setup` first");
+        Network::built_in(&library, threads).unwrap()
+    }
+
+    fn run(instances: &[Instance], network: Result<&mut Network, &Reason>) -> Analysis {
+        run_told(instances, network, &|_| {})
+    }
+
+    fn run_told(
+        instances: &[Instance],
+        network: Result<&mut Network, &Reason>,
+        entered: &(dyn Fn(Stage) + Sync),
+    ) -> Analysis {
+        let uid = instances.first().map_or_else(
+            || Uid::new("1.2.3").unwrap(),
+            |instance| instance.study_uid.clone(),
+        );
+        let watch = Watch {
+            elapsed_ms: &|| 0.0,
+            entered,
+        };
+        analyse(&uid, instances, network, &Limits::default(), watch)
+    }
+
+    #[test]
+    fn a_bleed_on_the_left_is_found_there_and_the_map_holds_its_volume() {
+        let (_folder, instances) = study("bleed_intraparenchymal_left");
+        let analysis = run(&instances, Ok(&mut network(1)));
+        let report = &analysis.report;
+        assert_eq!(report.state, ReportState::Analysed, "{:?}", report.reasons);
+        assert!(report.priority <= Priority::Urgent, "{:?}", report.priority);
+        let finding = &report.findings[0];
+        assert_eq!(finding.kind, FindingKind::IntracranialHemorrhage);
+        assert_eq!((finding.present, finding.side), (true, Some(Side::Left)));
+        let volume_ml = finding.volume_ml.unwrap();
+        // 30 mL are there; the network leaves out the blurred rim.
+        assert!((18.0..33.0).contains(&volume_ml), "{volume_ml} mL");
+        assert_eq!(finding.key_slices.len(), 3);
+        let map = analysis.map.unwrap();
+        let marked = map.marked.iter().filter(|marked| **marked).count();
+        let counted_ml = marked as f64 * map.grid.voxel_volume_ml();
+        assert!(
+            (counted_ml - volume_ml).abs() < 0.01,
+            "{counted_ml} and {volume_ml} mL"
+        );
+    }
+
+    #[test]
+    fn a_healthy_head_is_routine_and_says_which_model_answered() {
+        let (_folder, instances) = study("head");
+        let mut network = network(1);
+        let report = run(&instances, Ok(&mut network)).report;
+        assert_eq!(
+            (report.state, report.priority),
+            (ReportState::Analysed, Priority::Routine)
+        );
+        assert_eq!(report.model, Some(network.identity()));
+        let stages: Vec<&str> = report.timing_ms.keys().map(String::as_str).collect();
+        assert_eq!(
+            stages,
+            ["findings", "inference", "prepare", "total", "volume"]
+        );
+    }
+
+    #[test]
+    fn neither_threads_nor_the_order_of_arrival_change_a_byte_of_the_result() {
+        let (_folder, mut instances) = study("bleed_intraparenchymal_left");
+        let mut json = |session_threads, pool_threads| {
+            let pool = rayon::ThreadPoolBuilder::new()
+                .num_threads(pool_threads)
+                .build()
+                .unwrap();
+            let mut network = network(session_threads);
+            let report = pool.install(|| run(&instances, Ok(&mut network)).report);
+            instances.reverse();
+            serde_json::to_string(&report).unwrap()
+        };
+        let alone = json(1, 1);
+        assert_eq!(json(1, 2), alone);
+        assert_eq!(json(2, 2), alone);
+    }
+
+    #[test]
+    fn without_a_model_the_study_is_not_analysed_and_keeps_its_geometry() {
+        let (_folder, instances) = study("head");
+        let missing = Reason::new(ReasonCode::InferenceLibraryMissing, "no library");
+        let analysis = run(&instances, Err(&missing));
+        let report = analysis.report;
+        assert_eq!(
+            (report.state, report.priority),
+            (ReportState::NotAnalysed, Priority::Unknown)
+        );
+        assert_eq!(report.reasons, [missing]);
+        assert_eq!(report.geometry.unwrap().slices, 32);
+        assert!(report.series[0].chosen);
+        assert!(report.findings.is_empty() && report.model.is_none() && analysis.map.is_none());
+        assert!(analysis.volume.is_some());
+    }
+
+    #[test]
+    fn a_missing_slice_makes_the_result_partial_with_the_reason() {
+        let (_folder, instances) = study("missing_slice");
+        let report = run(&instances, Ok(&mut network(1))).report;
+        assert_eq!(report.state, ReportState::Partial);
+        assert_eq!(report.reasons[0].code, ReasonCode::MissingSlices);
+        assert!(!report.findings.is_empty());
+    }
+
+    #[test]
+    fn a_study_without_objects_is_not_analysed() {
+        let report = run(&[], Ok(&mut network(1))).report;
+        assert_eq!(report.state, ReportState::NotAnalysed);
+        assert_eq!(report.reasons[0].code, ReasonCode::NoUsableSeries);
+    }
+
+    #[test]
+    fn a_panic_inside_becomes_an_internal_fault_and_never_a_normal() {
+        let (_folder, instances) = study("head");
+        let mut network = network(1);
+        for at in [Stage::Volume, Stage::Inference, Stage::Findings] {
+            let report = run_told(&instances, Ok(&mut network), &|stage| {
+                assert!(stage != at, "planted");
+            })
+            .report;
+            assert_eq!(report.state, ReportState::NotAnalysed);
+            assert_eq!(report.reasons[0].code, ReasonCode::InternalFault);
+            assert!(report.findings.is_empty() && report.model.is_none());
+        }
+        assert_eq!(
+            run(&instances, Ok(&mut network)).report.state,
+            ReportState::Analysed
+        );
+    }
+}
