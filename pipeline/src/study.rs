@@ -121,11 +121,17 @@ impl Choice {
                 verdicts,
                 incomplete: Vec::new(),
             },
-            Some((index, head)) => StudyVolume {
-                incomplete: incomplete(&candidates[index], &head),
-                verdicts,
-                volume: Ok(head),
-            },
+            Some((index, mut head)) => {
+                let conflicts = conflicts.get(candidates[index].series_uid);
+                let conflicts = conflicts.into_iter().flatten();
+                let serious = conflicts.filter(|one| one.code == ReasonCode::ConflictingDuplicate);
+                head.certificate.warnings.extend(serious.cloned());
+                StudyVolume {
+                    incomplete: incomplete(&candidates[index], &head),
+                    verdicts,
+                    volume: Ok(head),
+                }
+            }
         }
     }
 }
@@ -423,6 +429,8 @@ pub(crate) mod tests {
         let study = volume_of_study(&instances, &Limits::default());
         let forward = study.verdicts.clone();
         assert!(codes(&forward[0].reasons).contains(&ReasonCode::ConflictingDuplicate));
+        let warnings = study.volume.unwrap().certificate.warnings;
+        assert!(codes(&warnings).contains(&ReasonCode::ConflictingDuplicate));
         instances.reverse();
         assert_eq!(
             volume_of_study(&instances, &Limits::default()).verdicts,

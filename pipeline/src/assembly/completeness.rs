@@ -1,7 +1,7 @@
 //! Is the stack that would be analysed provably whole? By positions, and by the pixels of three
 //! slices: the two ends and one from the middle.
 
-use ndarray::{Array2, Array3, ArrayView2, s};
+use ndarray::{Array2, Array3, s};
 
 use crate::decode::frame_hounsfield;
 use crate::head::{
@@ -169,8 +169,8 @@ fn brain_cm2(slice: &Slice<'_>, limits: &Limits) -> Result<f64, Reason> {
         .and_then(|frame| frame.spacing_mm)
         .unwrap_or([1.0; 2]);
     let [width, height] = spacing_mm.map(pixels_per_box);
-    let coarse = averaged(hounsfield.view(), width, height);
-    let sight = bone_in_sight(coarse.view());
+    let coarse = averaged(&hounsfield, width, height);
+    let sight = bone_in_sight(&coarse.view());
     let enclosed =
         Array3::from_shape_fn((1, coarse.nrows(), coarse.ncols()), |(_, row, column)| {
             BRAIN_HU.contains(&coarse[(row, column)]) && sight[(row, column)] >= DIRECTIONS_MIN
@@ -195,7 +195,7 @@ fn pixels_per_box(spacing_mm: f64) -> usize {
 }
 
 /// Means over boxes of `width` × `height` pixels; what does not fill a box is left out.
-fn averaged(hounsfield: ArrayView2<'_, i16>, width: usize, height: usize) -> Array2<f32> {
+fn averaged(hounsfield: &Array2<i16>, width: usize, height: usize) -> Array2<f32> {
     let (rows, columns) = (hounsfield.nrows() / height, hounsfield.ncols() / width);
     Array2::from_shape_fn((rows, columns), |(row, column)| {
         let part = hounsfield.slice(s![

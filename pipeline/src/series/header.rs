@@ -187,18 +187,17 @@ impl HeaderVerdict {
     /// Judges a series without any frame that has a place in the patient.
     pub(super) fn without_stack(instances: &[&Instance]) -> Self {
         let mut findings = Findings::default();
-        if let Some(instance) = instances.first() {
-            if judge_modality(&mut findings, instance)
-                && judge_image_type(&mut findings, instance, &instance.series.image_type)
-            {
-                findings.refuse(
-                    ReasonCode::MissingGeometry,
-                    format!(
-                        "None of {} objects has a usable position, orientation and pixel spacing.",
-                        instances.len()
-                    ),
-                );
-            }
+        if let Some(instance) = instances.first()
+            && judge_modality(&mut findings, instance)
+            && judge_image_type(&mut findings, instance, &instance.series.image_type)
+        {
+            findings.refuse(
+                ReasonCode::MissingGeometry,
+                format!(
+                    "None of {} objects has a usable position, orientation and pixel spacing.",
+                    instances.len()
+                ),
+            );
         }
         Self {
             refusals: findings.refusals,
