@@ -267,9 +267,10 @@ struct SessionCore {
 impl Drop for SessionCore {
     fn drop(&mut self) {
         let session = self.id;
-        let event = match self.finished.load(Ordering::Acquire) {
-            true => IntakeEvent::SessionFinished { session },
-            false => IntakeEvent::SessionBroken { session },
+        let event = if self.finished.load(Ordering::Acquire) {
+            IntakeEvent::SessionFinished { session }
+        } else {
+            IntakeEvent::SessionBroken { session }
         };
         if let Some(place) = self.end.take() {
             drop(place.send(event));

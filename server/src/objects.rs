@@ -454,10 +454,10 @@ impl SealedObject {
 
     fn sync(&self, path: &Path) -> io::Result<()> {
         self.file.sync_all()?;
-        match self.store.0.sync_syncs_names {
-            true => Ok(()),
-            false => sync_parent(path),
+        if self.store.0.sync_syncs_names {
+            return Ok(());
         }
+        sync_parent(path)
     }
 }
 
@@ -511,12 +511,13 @@ fn recover(objects: &Path, incoming: &Path) -> io::Result<Vec<RecoveredObject>> 
             if interrupted.contains(&metadata.ino()) && !settle(&entry.path())? {
                 continue;
             }
-            match recovered(&entry.path(), &metadata) {
-                Some(object) => found.push(object),
-                None => tracing::warn!(
+            if let Some(object) = recovered(&entry.path(), &metadata) {
+                found.push(object);
+            } else {
+                tracing::warn!(
                     file = %entry.path().display(),
                     "left out a file in the object folder that Tez did not write"
-                ),
+                );
             }
         }
     }
@@ -627,9 +628,11 @@ mod tests {
 
     /// A store in which `step` fails with `kind`.
     fn failing(folder: &Path, step: Step, kind: io::ErrorKind) -> ObjectStore {
-        let fault = move |now: Step| match now == step {
-            true => Err(io::Error::from(kind)),
-            false => Ok(()),
+        let fault = move |now: Step| {
+            if now == step {
+                return Err(io::Error::from(kind));
+            }
+            Ok(())
         };
         ObjectStore::open_with_fault(folder, limits(), Box::new(fault))
     }

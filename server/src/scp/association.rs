@@ -35,15 +35,15 @@ pub(super) fn serve(
     door: &Door,
     shutdown: watch::Receiver<bool>,
 ) {
-    let wire = match Wire::new(stream, &door.config, shutdown) {
+    let mut wire = match Wire::new(stream, &door.config, shutdown) {
         Ok(wire) => wire,
         Err(error) => return tracing::warn!(%error, "could not set up a DICOM connection"),
     };
     let address = address.to_canonical();
-    match establish(wire, address, door) {
-        Ok(Some(association)) => association.run(address),
-        Ok(None) => {}
-        Err((wire, error)) => {
+    match establish(&mut wire, address, door) {
+        Ok(Ok(association)) => association.run(wire, address),
+        Ok(Err(rejection)) => reject(wire, rejection),
+        Err(error) => {
             counter!("tez_dicom_rejections_total", "reason" => error.label()).increment(1);
             tracing::info!(%address, %error, "a DICOM connection did not become an association");
             abort(wire, &error);
@@ -61,48 +61,40 @@ pub(super) struct Door {
 
 #[derive(Debug)]
 struct Association {
-    wire: Wire,
     exchange: Exchange,
     /// Held until the end: one of the associations that may be at once.
     _seat: Seat,
 }
 
-/// Answers a request for an association; `None` if it was rejected.
+/// Waits for a request and decides on it. An acceptance is sent at once.
 fn establish(
-    mut wire: Wire,
+    wire: &mut Wire,
     address: IpAddr,
     door: &Door,
-) -> Result<Option<Association>, (Wire, WireError)> {
-    let request = match wire.association_request() {
-        Ok(request) => request,
-        Err(error) => return Err((wire, error)),
-    };
+) -> Result<Result<Association, Rejection>, WireError> {
+    let request = wire.association_request()?;
     let agreed = negotiate(&request, address, &door.config)
         .and_then(|agreement| Ok((agreement, door.seats.take()?)));
     let (agreement, seat) = match agreed {
         Ok(agreed) => agreed,
         Err(rejection) => {
-            reject(wire, &rejection, &request.calling_ae_title, address);
-            return Ok(None);
+            let (calling_ae_title, reason) = (&request.calling_ae_title, rejection.label);
+            tracing::info!(%address, calling_ae_title, reason, "rejected a DICOM association");
+            return Ok(Err(rejection));
         }
     };
-    if let Err(error) = wire.send(&encode(&Pdu::AssociationAC(agreement.acceptance.clone()))) {
-        return Err((wire, error));
-    }
+    wire.send(&encode(&Pdu::AssociationAC(agreement.acceptance.clone())))?;
     counter!("tez_dicom_associations_total").increment(1);
-    Ok(Some(Association {
-        wire,
+    Ok(Ok(Association {
         exchange: Exchange::new(agreement, door),
         _seat: seat,
     }))
 }
 
-fn reject(wire: Wire, rejection: &Rejection, calling_ae_title: &str, address: IpAddr) {
-    let reason = rejection.label;
-    counter!("tez_dicom_rejections_total", "reason" => reason).increment(1);
-    tracing::info!(%address, calling_ae_title, reason, "rejected a DICOM association");
-    if let Err(error) = wire.send_last(&encode(&Pdu::AssociationRJ(rejection.pdu.clone()))) {
-        tracing::debug!(%address, %error, "could not send the rejection");
+fn reject(wire: Wire, rejection: Rejection) {
+    counter!("tez_dicom_rejections_total", "reason" => rejection.label).increment(1);
+    if let Err(error) = wire.send_last(&encode(&Pdu::AssociationRJ(rejection.pdu))) {
+        tracing::debug!(%error, "could not send the rejection");
     }
 }
 
@@ -115,8 +107,8 @@ fn abort(wire: Wire, error: &WireError) {
 }
 
 impl Association {
-    fn run(mut self, address: IpAddr) {
-        let end = self.exchange.run(&mut self.wire);
+    fn run(mut self, mut wire: Wire, address: IpAddr) {
+        let end = self.exchange.run(&mut wire);
         let calling_ae_title = self.exchange.peer.as_str();
         let (stored, refused) = (self.exchange.stored, self.exchange.refused);
         match end {
@@ -126,7 +118,7 @@ impl Association {
                 if let Some(session) = self.exchange.session.take() {
                     session.finish();
                 }
-                if let Err(error) = self.wire.send_last(&encode(&Pdu::ReleaseRP)) {
+                if let Err(error) = wire.send_last(&encode(&Pdu::ReleaseRP)) {
                     tracing::debug!(%address, %error, "could not answer the release");
                 }
             }
@@ -134,7 +126,7 @@ impl Association {
                 counter!("tez_dicom_aborts_total", "reason" => error.label()).increment(1);
                 tracing::warn!(%address, calling_ae_title, stored, refused, %error, "association broke off");
                 drop(self.exchange.session.take());
-                abort(self.wire, &error);
+                abort(wire, &error);
             }
         }
     }

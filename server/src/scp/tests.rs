@@ -456,7 +456,7 @@ fn a_breach_of_the_protocol_is_aborted_and_the_session_broken() {
         ("a malformed command", command_bytes(CT_CONTEXT, &[1, 2, 3])),
         (
             "an endless command",
-            command_bytes(CT_CONTEXT, &[0; 17 << 10]),
+            command_bytes(CT_CONTEXT, &vec![0; 17 << 10]),
         ),
         (
             "data within a command",
@@ -495,17 +495,19 @@ fn an_abort_within_an_object_loses_only_that() {
 fn refused_objects_have_their_status_and_the_association_goes_on() {
     let provider = Provider::start();
     let mut client = provider.associate();
-    assert_eq!(
-        client.store(1, "1.2.34", &vec![0; (1 << 20) - 200].as_slice()[..200_000]),
-        0
-    );
+    assert_eq!(client.store(1, "1.2.34", &vec![0; 200_000]), 0);
     assert_eq!(client.store(2, "not a uid ", b"x"), 0x0117);
     assert_eq!(client.store(3, "1.2.36", b""), 0xC000);
     // Beyond the limit of an object, in PDUs that are each within theirs.
     let set = command(0x0001, 4, Some("1.2.38"));
     let mut bytes = command_bytes(CT_CONTEXT, &set);
     for index in 0..9 {
-        let piece = fragment(CT_CONTEXT, PDataValueType::Data, index == 8, &[0; 200_000]);
+        let piece = fragment(
+            CT_CONTEXT,
+            PDataValueType::Data,
+            index == 8,
+            &vec![0; 200_000],
+        );
         bytes.extend(pdata(vec![piece]));
     }
     client.send_bytes(&bytes);

@@ -200,9 +200,9 @@ impl Wire {
         let whole = PDU_HEADER_BYTES + as_usize(length);
         self.fill(whole)?;
         let bytes = &self.buffer[self.start..self.start + whole];
-        let request = match dicom_ul::read_pdu(bytes, REQUEST_BYTES_MAX, true) {
-            Ok(Some(Pdu::AssociationRQ(request))) => request,
-            _ => return Err(WireError::invalid("the association request is malformed")),
+        let read = dicom_ul::read_pdu(bytes, REQUEST_BYTES_MAX, true);
+        let Ok(Some(Pdu::AssociationRQ(request))) = read else {
+            return Err(WireError::invalid("the association request is malformed"));
         };
         self.start += whole;
         self.patience.request_due = None;
