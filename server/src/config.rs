@@ -17,8 +17,9 @@ use crate::http::HttpConfig;
 use crate::objects::StoreLimits;
 use crate::scp::ScpConfig;
 
-/// Names the settings file itself; read by the command line.
-const FILE_VARIABLE: &str = "TEZ_CONFIG";
+/// Variables that are no settings: the settings file itself, which the command line reads, and the
+/// switch that has a test write `docs/config.md`.
+const OTHER_VARIABLES: [&str; 2] = ["TEZ_CONFIG", "TEZ_WRITE_DOCS"];
 /// Longest quiet time, seconds.
 const QUIET_SECONDS_MAX: f64 = 3_600.0;
 /// Most worker threads.
@@ -298,7 +299,8 @@ fn known_settings() -> Value {
 
 /// `TEZ_DICOM__PORT=11113` → `dicom.port`; lists are separated by commas.
 fn environment(variables: impl Iterator<Item = (String, String)>, known: &Value) -> Environment {
-    let ours = variables.filter(|(key, _)| key.starts_with("TEZ_") && key != FILE_VARIABLE);
+    let ours = variables
+        .filter(|(key, _)| key.starts_with("TEZ_") && !OTHER_VARIABLES.contains(&key.as_str()));
     let mut source = Environment::with_prefix("TEZ")
         .prefix_separator("_")
         .separator("__")
@@ -376,6 +378,9 @@ fn nearest(key: &str, known: &[String]) -> Option<String> {
         .filter(|best| likeness(best) > 0.7)
         .cloned()
 }
+
+#[cfg(test)]
+mod reference;
 
 #[cfg(test)]
 mod tests {

@@ -1,4 +1,6 @@
-//! Everything together: what `tez serve` starts and stops.
+//! Everything together: what `tez serve` starts and stops, and what `tez check` looks at.
+
+mod check;
 
 use std::io::{self, Write};
 use std::net::SocketAddr;
@@ -9,6 +11,8 @@ use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
 use tokio::task::{JoinError, JoinSet, spawn_blocking};
+
+pub use check::{Check, Status, check};
 
 use crate::clock::Clock;
 use crate::config::Config;
@@ -78,6 +82,9 @@ pub enum ServiceError {
     },
 }
 
+/// The running listeners; each ends with an error only if it fails by itself.
+type Listeners = JoinSet<Result<(), ServiceError>>;
+
 /// A running service.
 #[derive(Debug)]
 pub struct Service {
@@ -86,7 +93,7 @@ pub struct Service {
     state: State,
     health: Health,
     shutdown: watch::Sender<bool>,
-    listeners: JoinSet<Result<(), ServiceError>>,
+    listeners: Listeners,
     studies: Studies,
 }
 
@@ -147,8 +154,7 @@ impl Service {
         telemetry::start_metrics();
         let (store, on_disk) = open_store(&config).await?;
         let state = State::open(&config.data_dir).await?;
-        let scp_listener = bind("DICOM", config.dicom.listen(), "dicom.port").await?;
-        let http_listener = bind("HTTP", config.http.bind, "http.bind").await?;
+        let ports = Ports::bind(&config).await?;
         let (shutdown, stopping) = watch::channel(false);
         let (sender, receiver) = mpsc::channel(INTAKE_EVENTS_MAX);
         let intake = Intake::new(store, sender, INTAKE_WAIT);
@@ -166,29 +172,17 @@ impl Service {
             workers: config.model.workers(),
         };
         let studies = Studies::start(parts, on_disk, receiver).await?;
-        let app = AppState::new(
-            http::Parts {
-                intake: intake.clone(),
-                state: state.clone(),
-                events,
-                clock,
-                health: health.clone(),
-                shutdown: stopping.clone(),
-            },
-            config.http.clone(),
-            &config.limits,
-            (&config.data_dir, config.storage.free_bytes_reserve),
-        );
-        let app = app.map_err(|source| ServiceError::DataFolder {
-            path: config.data_dir.clone(),
-            source,
-        })?;
-        let (dicom, http) = (address(&scp_listener)?, address(&http_listener)?);
+        let parts = http::Parts {
+            intake,
+            state: state.clone(),
+            events,
+            clock,
+            health: health.clone(),
+            shutdown: stopping,
+        };
+        let (dicom, http) = (address(&ports.dicom)?, address(&ports.http)?);
+        let listeners = ports.listen(config, parts)?;
         health.set_dicom(Some(dicom));
-        let scp = scp::serve(scp_listener, config.dicom, intake, stopping.clone());
-        let mut listeners = JoinSet::new();
-        listeners.spawn(named("DICOM", scp));
-        listeners.spawn(named("HTTP", serve_http(http_listener, app, stopping)));
         Ok(Self {
             dicom,
             http,
@@ -287,6 +281,37 @@ async fn open_store(config: &Config) -> Result<(ObjectStore, Vec<RecoveredObject
     opened
         .await
         .map_err(|error| ServiceError::System(io::Error::other(error)))?
+}
+
+/// The two listening sockets, taken before anything is started.
+struct Ports {
+    dicom: TcpListener,
+    http: TcpListener,
+}
+
+impl Ports {
+    async fn bind(config: &Config) -> Result<Self, ServiceError> {
+        Ok(Self {
+            dicom: bind("DICOM", config.dicom.listen(), "dicom.port").await?,
+            http: bind("HTTP", config.http.bind, "http.bind").await?,
+        })
+    }
+
+    /// Serves both until `parts.shutdown` says true.
+    fn listen(self, config: Config, parts: http::Parts) -> Result<Listeners, ServiceError> {
+        let (intake, stopping) = (parts.intake.clone(), parts.shutdown.clone());
+        let store = (config.data_dir.as_path(), config.storage.free_bytes_reserve);
+        let app = AppState::new(parts, config.http, &config.limits, store);
+        let app = app.map_err(|source| ServiceError::DataFolder {
+            path: config.data_dir.clone(),
+            source,
+        })?;
+        let scp = scp::serve(self.dicom, config.dicom, intake, stopping.clone());
+        let mut listeners = JoinSet::new();
+        listeners.spawn(named("DICOM", scp));
+        listeners.spawn(named("HTTP", serve_http(self.http, app, stopping)));
+        Ok(listeners)
+    }
 }
 
 async fn bind(

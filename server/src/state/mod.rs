@@ -20,7 +20,6 @@ use std::sync::Once;
 use sqlx::AnyPool;
 use sqlx::any::AnyPoolOptions;
 
-pub use read::KnownObject;
 pub use rows::{
     Changes, ObjectCounts, ObjectRow, PatientFacts, Problem, ReportRound, ResultSummary,
     StudyDetails, StudyRow, StudyState, StudyTimes, UnreadableObject, Worklist,

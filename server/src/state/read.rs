@@ -19,17 +19,6 @@ use super::{State, StateError};
 /// Most rows of one list that is not paged.
 const LIST_ROWS_MAX: i64 = 1_000;
 
-/// What re-opening a study after a restart needs to know of its objects.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct KnownObject {
-    /// The Part 10 file.
-    pub path: PathBuf,
-    /// Its content is not the first that came with its UID.
-    pub conflict: bool,
-    /// Who sent it.
-    pub peer: String,
-}
-
 impl State {
     /// One page of the worklist: by priority, then oldest first.
     ///
@@ -160,26 +149,19 @@ impl State {
         rows.iter().map(study_row).collect()
     }
 
-    /// The objects of a study, in the order in which they came.
+    /// The files of a study's objects, in the order in which they came.
     ///
     /// # Errors
     ///
     /// [`StateError`].
-    pub async fn objects_of(&self, uid: &Uid) -> Result<Vec<KnownObject>, StateError> {
-        let rows = sqlx::query(
-            "SELECT path, receipt, peer FROM objects WHERE study_uid = $1 ORDER BY received_at, path",
-        )
-        .bind(uid.as_str())
-        .fetch_all(&self.readers)
-        .await?;
+    pub async fn paths_of(&self, uid: &Uid) -> Result<Vec<PathBuf>, StateError> {
+        let rows =
+            sqlx::query("SELECT path FROM objects WHERE study_uid = $1 ORDER BY received_at, path")
+                .bind(uid.as_str())
+                .fetch_all(&self.readers)
+                .await?;
         rows.iter()
-            .map(|row| {
-                Ok(KnownObject {
-                    path: self.data_dir.join(text(row, "path")?),
-                    conflict: text(row, "receipt")? == "conflict",
-                    peer: text(row, "peer")?,
-                })
-            })
+            .map(|row| Ok(self.data_dir.join(text(row, "path")?)))
             .collect()
     }
 

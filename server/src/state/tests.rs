@@ -1,1 +1,205 @@
 //! The port on a real database in a scratch folder.
+
+use std::path::Path;
+
+use jiff::Timestamp;
+use models::report::{ReportState, StudyReport};
+use models::triage::Priority;
+use pipeline::content::ContentHasher;
+use pipeline::reason::{Reason, ReasonCode};
+use pipeline::uid::Uid;
+
+use super::*;
+use crate::intake::{Channel, Receipt};
+use crate::worker::not_analysed;
+
+fn uid(text: &str) -> Uid {
+    Uid::new(text).unwrap()
+}
+
+fn at(second: i64) -> Timestamp {
+    Timestamp::from_second(second).unwrap()
+}
+
+fn study(number: i64, priority: Priority, received: i64) -> StudyRow {
+    StudyRow {
+        study_uid: uid(&format!("1.{number}")),
+        internal_id: number,
+        state: StudyState::Receiving,
+        generation: 1,
+        result: ResultSummary {
+            priority,
+            ..ResultSummary::none_yet()
+        },
+        patient: PatientFacts {
+            name: "Иванов^Иван".to_owned(),
+            ..PatientFacts::default()
+        },
+        counts: ObjectCounts::default(),
+        times: StudyTimes::first_received(at(received)),
+    }
+}
+
+fn object(folder: &Path, name: &str, study_uid: Option<&str>) -> ObjectRow {
+    ObjectRow {
+        path: folder.join(name),
+        content: ContentHasher::new(name).finish(),
+        sop_instance_uid: uid("1.9"),
+        sop_class_uid: Some(uid("1.2")),
+        transfer_syntax_uid: None,
+        study_uid: study_uid.map(uid),
+        series_uid: None,
+        bytes: 12,
+        received_at: at(5),
+        channel: Some(Channel::Upload),
+        peer: "CT1".to_owned(),
+        receipt: Receipt::New,
+        refusal: study_uid
+            .is_none()
+            .then(|| Reason::new(ReasonCode::NotDicom, "no")),
+    }
+}
+
+fn report(uid: &Uid) -> StudyReport {
+    let reasons = vec![Reason::new(ReasonCode::NotCt, "an ultrasound")];
+    StudyReport {
+        state: ReportState::Partial,
+        priority: Priority::Urgent,
+        ..not_analysed(uid, reasons)
+    }
+}
+
+#[tokio::test]
+async fn the_worklist_is_ordered_by_priority_then_by_age_and_paged() {
+    let folder = tempfile::tempdir().unwrap();
+    let state = State::open(folder.path()).await.unwrap();
+    let studies = vec![
+        study(1, Priority::Routine, 10),
+        study(2, Priority::Unknown, 30),
+        study(3, Priority::Urgent, 40),
+        study(4, Priority::Unknown, 20),
+        study(5, Priority::Critical, 50),
+    ];
+    let changes = Changes {
+        studies: studies.clone(),
+        ..Changes::default()
+    };
+    state.write(&changes).await.unwrap();
+    let list = state.worklist(10, 0).await.unwrap();
+    let order: Vec<i64> = list.studies.iter().map(|study| study.internal_id).collect();
+    assert_eq!(order, [5, 3, 4, 2, 1]);
+    assert_eq!(list.studies[4], studies[0], "what was written is read");
+    let page = state.worklist(2, 1).await.unwrap();
+    assert_eq!(page.studies[0].internal_id, 3);
+    assert_eq!((page.studies.len(), page.total), (2, 5));
+    assert_eq!(state.internal_id_max().await.unwrap(), 5);
+}
+
+#[tokio::test]
+async fn results_outlive_a_restart_and_supersede_one_another() {
+    let folder = tempfile::tempdir().unwrap();
+    let state = State::open(folder.path()).await.unwrap();
+    let mut study = study(1, Priority::Unknown, 10);
+    let report = report(&study.study_uid);
+    for generation in [1, 2] {
+        study.generation = generation;
+        study.state = StudyState::Partial;
+        study.result = ResultSummary::of(&report, generation);
+        state
+            .write_result(&study, generation, &report, at(100 + generation))
+            .await
+            .unwrap();
+    }
+    state.close().await;
+
+    let state = State::open(folder.path()).await.unwrap();
+    let details = state.study(&study.study_uid).await.unwrap().unwrap();
+    assert_eq!(details.study, study);
+    assert_eq!(details.report, Some(serde_json::to_value(&report).unwrap()));
+    assert_eq!(details.rounds[0].superseded_at, Some(at(102)));
+    assert_eq!(details.rounds[1].superseded_at, None);
+    assert!(state.report(&study.study_uid, 1).await.unwrap().is_some());
+    assert!(state.report(&study.study_uid, 3).await.unwrap().is_none());
+    assert!(state.unfinished().await.unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn objects_are_found_again_also_when_the_data_folder_was_moved() {
+    let parent = tempfile::tempdir().unwrap();
+    let (before, after) = (parent.path().join("a #1%"), parent.path().join("b"));
+    std::fs::create_dir(&before).unwrap();
+    let state = State::open(&before).await.unwrap();
+    let mut conflict = object(&before, "two", Some("1.1"));
+    conflict.receipt = Receipt::Conflict;
+    let changes = Changes {
+        objects: vec![
+            object(&before, "one", Some("1.1")),
+            conflict,
+            object(&before, "bad", None),
+        ],
+        ..Changes::default()
+    };
+    state.write(&changes).await.unwrap();
+    state.write(&changes).await.unwrap();
+    state.close().await;
+    std::fs::rename(&before, &after).unwrap();
+
+    let state = State::open(&after).await.unwrap();
+    let paths = state.paths_of(&uid("1.1")).await.unwrap();
+    assert_eq!(paths, [after.join("one"), after.join("two")]);
+    assert_eq!(state.known_paths().await.unwrap().len(), 3);
+    let unreadable = state.unreadable_objects().await.unwrap();
+    assert_eq!(unreadable.len(), 1);
+    assert_eq!(unreadable[0].path, Path::new("bad"));
+    assert_eq!(unreadable[0].reason.code, ReasonCode::NotDicom);
+}
+
+#[tokio::test]
+async fn problems_are_listed_with_their_study_and_every_state_is_counted() {
+    let folder = tempfile::tempdir().unwrap();
+    let state = State::open(folder.path()).await.unwrap();
+    let problem = |study: Option<&str>, second| Problem {
+        at: at(second),
+        study_uid: study.map(uid),
+        sop_instance_uid: None,
+        path: Some("x/y".into()),
+        peer: "CT1".to_owned(),
+        reason: Reason::new(ReasonCode::ConflictingDuplicate, "twice"),
+    };
+    let changes = Changes {
+        studies: vec![study(1, Priority::Unknown, 1)],
+        problems: vec![problem(Some("1.1"), 1), problem(None, 2)],
+        ..Changes::default()
+    };
+    state.write(&changes).await.unwrap();
+    assert_eq!(
+        state.problems().await.unwrap(),
+        [problem(None, 2), problem(Some("1.1"), 1)]
+    );
+    let details = state.study(&uid("1.1")).await.unwrap().unwrap();
+    assert_eq!(details.problems, [problem(Some("1.1"), 1)]);
+    let counts = state.studies_by_state().await.unwrap();
+    assert_eq!(counts.len(), StudyState::ALL.len());
+    assert_eq!(counts[&StudyState::Receiving], 1);
+    assert!(state.study(&uid("1.7")).await.unwrap().is_none());
+}
+
+#[tokio::test]
+async fn a_database_that_another_program_changed_is_an_error_that_names_the_column() {
+    let folder = tempfile::tempdir().unwrap();
+    let state = State::open(folder.path()).await.unwrap();
+    let changes = Changes {
+        studies: vec![study(1, Priority::Unknown, 1)],
+        ..Changes::default()
+    };
+    state.write(&changes).await.unwrap();
+    sqlx::query("UPDATE studies SET state = 'asleep'")
+        .execute(&state.writer)
+        .await
+        .unwrap();
+    let error = state.worklist(1, 0).await.unwrap_err().to_string();
+    assert!(
+        error.contains("asleep") && error.contains("state"),
+        "{error}"
+    );
+}

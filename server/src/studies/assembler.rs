@@ -254,9 +254,9 @@ impl Assembler {
 
     async fn read_objects(&self, uid: &Uid) -> Objects {
         let state = &self.parts.state;
-        let known = self.insist(|| state.objects_of(uid)).await;
+        let paths = self.insist(|| state.paths_of(uid)).await;
         let limits = Arc::clone(&self.limits);
-        let read = spawn_blocking(move || Objects::read(&known, &limits)).await;
+        let read = spawn_blocking(move || Objects::read(&paths, &limits)).await;
         read.unwrap_or_default()
     }
 

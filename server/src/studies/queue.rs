@@ -63,8 +63,7 @@ impl Assembler {
             return Objects::Read(Arc::clone(&objects.instances));
         }
         let state = &self.parts.state;
-        let known = self.insist(|| state.objects_of(uid)).await;
-        Objects::Paths(known.into_iter().map(|object| object.path).collect())
+        Objects::Paths(self.insist(|| state.paths_of(uid)).await)
     }
 
     /// A worker is done with a study; objects that came in the meantime lead to another round.

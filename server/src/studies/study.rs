@@ -1,6 +1,7 @@
 //! One study in memory.
 
 use std::collections::BTreeSet;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,9 +13,7 @@ use pipeline::reason::{Reason, ReasonCode};
 use pipeline::uid::Uid;
 
 use crate::events::StudyRef;
-use crate::state::{
-    KnownObject, ObjectCounts, PatientFacts, ResultSummary, StudyRow, StudyState, StudyTimes,
-};
+use crate::state::{ObjectCounts, PatientFacts, ResultSummary, StudyRow, StudyState, StudyTimes};
 use crate::worker::read_headers;
 
 /// A study that is received, waits, or is analysed.
@@ -157,10 +156,9 @@ impl Study {
 }
 
 impl Objects {
-    /// Reads the headers of the objects at `known` again. Blocking.
-    pub(super) fn read(known: &[KnownObject], limits: &Limits) -> Self {
-        let paths: Vec<_> = known.iter().map(|object| object.path.clone()).collect();
-        let instances = read_headers(&paths, limits);
+    /// Reads the headers of the objects at `paths` again. Blocking.
+    pub(super) fn read(paths: &[PathBuf], limits: &Limits) -> Self {
+        let instances = read_headers(paths, limits);
         Self {
             uids: instances
                 .iter()
