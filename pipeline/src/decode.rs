@@ -121,7 +121,8 @@ impl FrameShape {
 }
 
 fn side(value: u32) -> Result<usize, Reason> {
-    usize::try_from(value).map_err(|error| Reason::new(ReasonCode::LimitExceeded, error.to_string()))
+    usize::try_from(value)
+        .map_err(|error| Reason::new(ReasonCode::LimitExceeded, error.to_string()))
 }
 
 /// A CT slice is one grey sample a pixel, MONOCHROME2 (PS3.3 C.8.2.1.1.2).
@@ -218,7 +219,11 @@ fn decode_frame(
     if plane.len() != shape.pixels() {
         return Err(Reason::new(
             ReasonCode::WrongPixelSize,
-            format!("it has {} pixels where the volume has {}", shape.pixels(), plane.len()),
+            format!(
+                "it has {} pixels where the volume has {}",
+                shape.pixels(),
+                plane.len()
+            ),
         ));
     }
     let scale = Scale::of(slice)?;

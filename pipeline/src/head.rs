@@ -104,9 +104,8 @@ struct Inside {
 impl Coarse {
     fn of(volume: &Volume) -> Self {
         let view = PatientView::of(volume).thinned(VOXEL_MM / SAMPLES_PER_VOXEL);
-        let size = [0, 1, 2].map(|axis| {
-            boxes(view.grid.size[axis] as f64 * view.grid.spacing_mm[axis] / VOXEL_MM)
-        });
+        let size = [0, 1, 2]
+            .map(|axis| boxes(view.grid.size[axis] as f64 * view.grid.spacing_mm[axis] / VOXEL_MM));
         let grid = view.lattice(view.middle(), [VOXEL_MM; 3], size);
         Self {
             hounsfield: view.average(&grid),
@@ -121,12 +120,8 @@ impl Coarse {
     /// Largest connected piece of enclosed soft tissue.
     fn inside(&self) -> Inside {
         let mut enclosed = Array3::from_elem(self.hounsfield.dim(), false);
-        for (plane, mut out) in self
-            .hounsfield
-            .outer_iter()
-            .zip(enclosed.outer_iter_mut())
-        {
-            let sight = bone_in_sight(plane);
+        for (plane, mut out) in self.hounsfield.outer_iter().zip(enclosed.outer_iter_mut()) {
+            let sight = bone_in_sight(&plane);
             for ((flag, hounsfield), seen) in out.iter_mut().zip(plane).zip(&sight) {
                 *flag = BRAIN_HU.contains(hounsfield) && *seen >= DIRECTIONS_MIN;
             }
@@ -149,7 +144,7 @@ impl Coarse {
     fn judge(&self, inside: &Inside) -> Result<(), Reason> {
         let area_cm2 = inside.areas_cm2.get(inside.widest).copied().unwrap_or(0.0);
         if !AREA_CM2.contains(&area_cm2) {
-            return not_head(format!(
+            return not_head(&format!(
                 "the largest cross-section of soft tissue within bone is {area_cm2:.0} cm²; \
                  inside a skull it is {:.0} to {:.0} cm²",
                 AREA_CM2.start(),
@@ -158,10 +153,10 @@ impl Coarse {
         }
         let mask = inside.mask.index_axis(Axis(0), inside.widest);
         let plane = self.hounsfield.index_axis(Axis(0), inside.widest);
-        check_shape(mask, area_cm2)?;
+        check_shape(&mask, area_cm2)?;
         self.check_density(inside)?;
-        check_rim(mask, plane)?;
-        check_body(plane, area_cm2)
+        check_rim(&mask, &plane)?;
+        check_body(&plane, area_cm2)
     }
 
     fn check_density(&self, inside: &Inside) -> Result<(), Reason> {
@@ -176,7 +171,7 @@ impl Coarse {
         if MEAN_HU.contains(&mean_hu) {
             return Ok(());
         }
-        not_head(format!(
+        not_head(&format!(
             "what the bone encloses has {mean_hu:.0} HU on average; a brain has {:.0} to {:.0}",
             MEAN_HU.start(),
             MEAN_HU.end()
@@ -230,7 +225,7 @@ impl Coarse {
             .zip(inside.mask.outer_iter())
             .zip(self.hounsfield.outer_iter())
         {
-            let near = grown(mask, RIM_VOXELS);
+            let near = grown(&mask, RIM_VOXELS);
             for ((flag, near), hounsfield) in out.iter_mut().zip(&near).zip(plane) {
                 *flag |= *near && *hounsfield >= BONE_HU;
             }
@@ -266,7 +261,7 @@ fn count(flags: impl Iterator<Item = bool>) -> usize {
     flags.filter(|flag| *flag).count()
 }
 
-fn not_head(why: String) -> Result<(), Reason> {
+fn not_head(why: &str) -> Result<(), Reason> {
     Err(Reason::new(
         ReasonCode::NotHead,
         format!("By its pixels this is not a head: {why}."),
@@ -274,7 +269,7 @@ fn not_head(why: String) -> Result<(), Reason> {
 }
 
 /// For each voxel the number of the plane's eight directions in which bone is met.
-pub(crate) fn bone_in_sight(plane: ArrayView2<'_, f32>) -> Array2<u8> {
+pub(crate) fn bone_in_sight(plane: &ArrayView2<'_, f32>) -> Array2<u8> {
     let mut seen = Array2::zeros(plane.dim());
     for (down, right) in [
         (0, 1),
@@ -292,7 +287,7 @@ pub(crate) fn bone_in_sight(plane: ArrayView2<'_, f32>) -> Array2<u8> {
 }
 
 /// Adds one to each voxel that meets bone when it looks back against the direction `down`, `right`.
-fn look(plane: ArrayView2<'_, f32>, down: isize, right: isize, seen: &mut Array2<u8>) {
+fn look(plane: &ArrayView2<'_, f32>, down: isize, right: isize, seen: &mut Array2<u8>) {
     let (rows, columns) = plane.dim();
     let stride_mm = VOXEL_MM * ((down * down + right * right) as f64).sqrt();
     // Distance to the last bone on the way, mm.
@@ -384,14 +379,11 @@ fn bounds(mask: &Array3<bool>) -> Option<[[usize; 3]; 2]> {
     found
 }
 
-fn check_shape(mask: ArrayView2<'_, bool>, area_cm2: f64) -> Result<(), Reason> {
-    let solid = mask.insert_axis(Axis(0)).to_owned();
+fn check_shape(mask: &ArrayView2<'_, bool>, area_cm2: f64) -> Result<(), Reason> {
+    let solid = mask.to_owned().insert_axis(Axis(0));
     let [low, high] = bounds(&solid).unwrap_or([[0; 3]; 2]);
     let sides_mm = [0, 1].map(|axis| (high[axis] - low[axis] + 1) as f64 * VOXEL_MM);
-    let (short_mm, long_mm) = (
-        sides_mm[0].min(sides_mm[1]),
-        sides_mm[0].max(sides_mm[1]),
-    );
+    let (short_mm, long_mm) = (sides_mm[0].min(sides_mm[1]), sides_mm[0].max(sides_mm[1]));
     let roundness = area_cm2 * 100.0 / (short_mm * long_mm);
     if SHORT_SIDE_MM.contains(&short_mm)
         && LONG_SIDE_MM.contains(&long_mm)
@@ -399,7 +391,7 @@ fn check_shape(mask: ArrayView2<'_, bool>, area_cm2: f64) -> Result<(), Reason> 
     {
         return Ok(());
     }
-    not_head(format!(
+    not_head(&format!(
         "what the bone encloses is {short_mm:.0} × {long_mm:.0} mm and fills {:.0} % of that \
          rectangle, which is not the shape of a skull's inside",
         100.0 * roundness
@@ -407,11 +399,11 @@ fn check_shape(mask: ArrayView2<'_, bool>, area_cm2: f64) -> Result<(), Reason> 
 }
 
 /// Bone must lie close along most of the rim.
-fn check_rim(mask: ArrayView2<'_, bool>, plane: ArrayView2<'_, f32>) -> Result<(), Reason> {
+fn check_rim(mask: &ArrayView2<'_, bool>, plane: &ArrayView2<'_, f32>) -> Result<(), Reason> {
     let bone = plane.mapv(|hounsfield| hounsfield >= BONE_HU);
-    let near_bone = grown(bone.view(), RIM_VOXELS);
+    let near_bone = grown(&bone.view(), RIM_VOXELS);
     let outside = mask.mapv(|flag| !flag);
-    let beside_outside = grown(outside.view(), 1);
+    let beside_outside = grown(&outside.view(), 1);
     let rim: Vec<bool> = mask
         .iter()
         .zip(&beside_outside)
@@ -423,14 +415,14 @@ fn check_rim(mask: ArrayView2<'_, bool>, plane: ArrayView2<'_, f32>) -> Result<(
     if share >= RIM_SHARE_MIN {
         return Ok(());
     }
-    not_head(format!(
+    not_head(&format!(
         "bone lies close to {:.0} % of the rim of what it encloses; a skull to nearly all",
         100.0 * share
     ))
 }
 
 /// Outside a skull lies little more than scalp.
-fn check_body(plane: ArrayView2<'_, f32>, area_cm2: f64) -> Result<(), Reason> {
+fn check_body(plane: &ArrayView2<'_, f32>, area_cm2: f64) -> Result<(), Reason> {
     let body = plane.mapv(|hounsfield| hounsfield > BODY_HU);
     // The table is another piece than the head, or a thin part of it.
     let piece = largest_piece(&body.insert_axis(Axis(0)));
@@ -438,17 +430,20 @@ fn check_body(plane: ArrayView2<'_, f32>, area_cm2: f64) -> Result<(), Reason> {
     if body_cm2 <= BODY_RATIO_MAX * area_cm2 {
         return Ok(());
     }
-    not_head(format!(
+    not_head(&format!(
         "the body's cross-section is {body_cm2:.0} cm² around {area_cm2:.0} cm² within bone"
     ))
 }
 
 /// `mask` and all within `voxels` of it along rows and columns (a square neighbourhood).
-fn grown(mask: ArrayView2<'_, bool>, voxels: usize) -> Array2<bool> {
+fn grown(mask: &ArrayView2<'_, bool>, voxels: usize) -> Array2<bool> {
     let (rows, columns) = mask.dim();
     let mut along_rows = Array2::from_elem((rows, columns), false);
     for ((row, column), _) in mask.indexed_iter().filter(|(_, flag)| **flag) {
-        let (low, high) = (column.saturating_sub(voxels), (column + voxels + 1).min(columns));
+        let (low, high) = (
+            column.saturating_sub(voxels),
+            (column + voxels + 1).min(columns),
+        );
         along_rows.slice_mut(s![row, low..high]).fill(true);
     }
     let mut both = Array2::from_elem((rows, columns), false);
@@ -461,7 +456,7 @@ fn grown(mask: ArrayView2<'_, bool>, voxels: usize) -> Array2<bool> {
 
 /// Whether `skull` reaches a side of the field of view in more than one plane.
 fn touches_side(skull: &Array3<bool>) -> bool {
-    let touches = |plane: ArrayView2<'_, bool>| {
+    let touches = |plane: &ArrayView2<'_, bool>| {
         let (rows, columns) = plane.dim();
         let edges = [
             plane.row(0),
@@ -471,7 +466,7 @@ fn touches_side(skull: &Array3<bool>) -> bool {
         ];
         edges.iter().any(|edge| edge.iter().any(|flag| *flag))
     };
-    skull.outer_iter().filter(|plane| touches(*plane)).count() > 1
+    skull.outer_iter().filter(touches).count() > 1
 }
 
 fn coverage_warnings(
@@ -483,7 +478,9 @@ fn coverage_warnings(
     if let Some(area) = topmost_cm2 {
         warnings.push(Reason::new(
             ReasonCode::IncompleteHead,
-            format!("The stack ends below the vertex: its top plane still cuts {area:.0} cm² of brain."),
+            format!(
+                "The stack ends below the vertex: its top plane still cuts {area:.0} cm² of brain."
+            ),
         ));
     }
     if let Some(area) = lowest_cm2 {

@@ -17,3 +17,6 @@ pub mod series;
 pub mod study;
 pub mod uid;
 pub mod volume;
+
+#[cfg(test)]
+pub(crate) mod testing;

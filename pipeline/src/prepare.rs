@@ -139,10 +139,8 @@ fn slab_grid(
 ) -> Result<Grid, Reason> {
     let height_mm = view.grid.size[2] as f64 * view.grid.spacing_mm[2];
     let slabs = (height_mm / contract.slab_mm - SLAB_SLIVER).ceil().max(1.0);
-    let values = slabs
-        * contract.channels() as f64
-        * contract.side_px as f64
-        * contract.side_px as f64;
+    let values =
+        slabs * contract.channels() as f64 * contract.side_px as f64 * contract.side_px as f64;
     if values.is_nan() || values > TENSOR_VALUES_MAX as f64 {
         return Err(Reason::new(
             ReasonCode::LimitExceeded,
@@ -189,8 +187,11 @@ fn fill_channels(
     mut channels: ArrayViewMut3<'_, f32>,
 ) {
     let last = slabs.len_of(Axis(0)) - 1;
-    let shown = (0..=2 * contract.neighbours)
-        .map(|offset| (slab + offset).saturating_sub(contract.neighbours).min(last));
+    let shown = (0..=2 * contract.neighbours).map(|offset| {
+        (slab + offset)
+            .saturating_sub(contract.neighbours)
+            .min(last)
+    });
     let pairs = shown.flat_map(|shown| contract.windows.iter().map(move |window| (shown, window)));
     for (mut channel, (shown, window)) in channels.outer_iter_mut().zip(pairs) {
         let scale = 1.0 / (window.high_hu - window.low_hu);

@@ -78,8 +78,12 @@ impl EncodedFrames {
 }
 
 fn fits(side: usize) -> Result<u16, Reason> {
-    u16::try_from(side)
-        .map_err(|_| Reason::new(ReasonCode::LimitExceeded, format!("a side of {side} pixels")))
+    u16::try_from(side).map_err(|_| {
+        Reason::new(
+            ReasonCode::LimitExceeded,
+            format!("a side of {side} pixels"),
+        )
+    })
 }
 
 /// One compressed frame, shown to a codec as an object of its own.

@@ -10,7 +10,7 @@ use crate::reason::{Reason, ReasonCode};
 /// Codecs whose frames state their own size.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Family {
-    /// JPEG and JPEG-LS: a frame header SOFn (ITU-T T.81 B.2.2, T.87 C.2.2).
+    /// JPEG and JPEG-LS: a frame header `SOFn` (ITU-T T.81 B.2.2, T.87 C.2.2).
     Jpeg,
     /// JPEG 2000 and HTJ2K: a SIZ segment (ITU-T T.800 A.5.1).
     Jpeg2000,
@@ -103,7 +103,10 @@ fn check_rle(bytes: &[u8], shape: FrameShape) -> Result<(), Reason> {
     if count != shape.bytes_per_sample {
         return Err(damaged(
             bytes,
-            &format!("has {count} RLE segments where {} are needed", shape.bytes_per_sample),
+            &format!(
+                "has {count} RLE segments where {} are needed",
+                shape.bytes_per_sample
+            ),
         ));
     }
     let offsets = &words[1..=count];
@@ -126,7 +129,7 @@ fn check_rle(bytes: &[u8], shape: FrameShape) -> Result<(), Reason> {
     Ok(())
 }
 
-/// Bytes that an RLE segment decodes to (PackBits, PS3.5 section G.3.2).
+/// Bytes that an RLE segment decodes to (`PackBits`, PS3.5 section G.3.2).
 fn unpacked_length(mut segment: &[u8]) -> usize {
     let mut length = 0;
     while let Some((code, rest)) = segment.split_first() {

@@ -136,7 +136,10 @@ impl HounsfieldTable {
             }
         } else {
             let table: &[i16; 1 << 16] = self.table.as_slice().try_into().map_err(|_| {
-                Reason::new(ReasonCode::InternalFault, "the Hounsfield table has another size")
+                Reason::new(
+                    ReasonCode::InternalFault,
+                    "the Hounsfield table has another size",
+                )
             })?;
             for (out, bytes) in plane.iter_mut().zip(stored.as_chunks().0) {
                 *out = table[usize::from(u16::from_le_bytes(*bytes))];

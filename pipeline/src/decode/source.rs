@@ -207,7 +207,10 @@ fn read_object(instance: &Instance, limits: &Limits) -> Result<InMemDicomObject,
         .map_err(|error| unreadable(&error))?
         .len();
     if size > limits.object_bytes_max {
-        let text = format!("it has {size} bytes; the limit is {}", limits.object_bytes_max);
+        let text = format!(
+            "it has {size} bytes; the limit is {}",
+            limits.object_bytes_max
+        );
         return Err(Reason::new(ReasonCode::LimitExceeded, text));
     }
     OpenFileOptions::new()
@@ -268,7 +271,15 @@ fn extended_offsets(object: &InMemDicomObject) -> Vec<u64> {
     object
         .get(tags::EXTENDED_OFFSET_TABLE)
         .and_then(|element| element.to_bytes().ok())
-        .map(|bytes| bytes.as_chunks().0.iter().copied().map(u64::from_le_bytes).collect())
+        .map(|bytes| {
+            bytes
+                .as_chunks()
+                .0
+                .iter()
+                .copied()
+                .map(u64::from_le_bytes)
+                .collect()
+        })
         .unwrap_or_default()
 }
 
@@ -304,7 +315,7 @@ pub(super) fn frame_ranges(
     offsets: &[u64],
 ) -> Result<Vec<Range<usize>>, Reason> {
     if frames == 1 && !fragments.is_empty() {
-        return Ok(vec![0..fragments.len()]);
+        return Ok(std::iter::once(0..fragments.len()).collect());
     }
     if fragments.len() == frames {
         return Ok((0..frames).map(|frame| frame..frame + 1).collect());
@@ -325,7 +336,12 @@ pub(super) fn frame_ranges(
     match firsts {
         Some(firsts) if firsts.len() == frames && firsts.is_sorted() => {
             let ends = firsts.iter().skip(1).copied().chain([fragments.len()]);
-            Ok(firsts.iter().copied().zip(ends).map(|(a, b)| a..b).collect())
+            Ok(firsts
+                .iter()
+                .copied()
+                .zip(ends)
+                .map(|(a, b)| a..b)
+                .collect())
         }
         _ => Err(Reason::new(
             ReasonCode::WrongPixelSize,

@@ -71,7 +71,11 @@ impl<'a> PatientView<'a> {
     /// where that is possible.
     pub(crate) fn thinned(mut self, step_mm: f64) -> Self {
         for (axis, array_axis) in [(2, Axis(0)), (1, Axis(1))] {
-            let step = whole((step_mm / self.grid.spacing_mm[axis]).floor().clamp(1.0, 64.0));
+            let step = whole(
+                (step_mm / self.grid.spacing_mm[axis])
+                    .floor()
+                    .clamp(1.0, 64.0),
+            );
             let length = self.grid.size[axis];
             let (kept, last) = (length.div_ceil(step), (length - 1) / step * step);
             if self.reversed[axis] {
@@ -80,7 +84,8 @@ impl<'a> PatientView<'a> {
                 first.0[axis] = (length - 1 - last) as f64;
                 self.grid.origin_mm = self.grid.patient_from_voxel(first);
             }
-            self.voxels.slice_axis_inplace(array_axis, Slice::from(..).step_by(step.cast_signed()));
+            self.voxels
+                .slice_axis_inplace(array_axis, Slice::from(..).step_by(step.cast_signed()));
             self.grid.spacing_mm[axis] *= step as f64;
             self.grid.size[axis] = kept;
         }
@@ -301,7 +306,15 @@ mod tests {
 
     #[test]
     fn a_box_outside_has_no_weight() {
-        assert!(box_taps(-9.0, -3.0, 5).iter().all(|(_, weight)| weight.abs() < 1e-6));
-        assert!(box_taps(7.0, 9.0, 5).iter().all(|(_, weight)| weight.abs() < 1e-6));
+        assert!(
+            box_taps(-9.0, -3.0, 5)
+                .iter()
+                .all(|(_, weight)| weight.abs() < 1e-6)
+        );
+        assert!(
+            box_taps(7.0, 9.0, 5)
+                .iter()
+                .all(|(_, weight)| weight.abs() < 1e-6)
+        );
     }
 }

@@ -263,12 +263,7 @@ fn missing(verdicts: &[Verdict], slice_count: usize) -> Option<Reason> {
 }
 
 /// Says that the usual gaps differ from block to block, or that single gaps are odd.
-fn uneven(
-    blocks: &Blocks,
-    verdicts: &[Verdict],
-    gaps_mm: &[f64],
-    step_mm: f64,
-) -> Option<Reason> {
+fn uneven(blocks: &Blocks, verdicts: &[Verdict], gaps_mm: &[f64], step_mm: f64) -> Option<Reason> {
     let mut usual_mm: Vec<f64> = Vec::new();
     for block in &blocks.0 {
         if !usual_mm.iter().any(|known| same(*known, block.usual_mm)) {
@@ -309,7 +304,10 @@ fn odd_text(odd: &[(usize, f64)]) -> String {
             format!(" with steps of {}", steps.join(", "))
         }
         _ => {
-            let low = odd.iter().map(|(_, gap)| *gap).fold(f64::INFINITY, f64::min);
+            let low = odd
+                .iter()
+                .map(|(_, gap)| *gap)
+                .fold(f64::INFINITY, f64::min);
             let high = odd.iter().map(|(_, gap)| *gap).fold(0.0, f64::max);
             format!(
                 " with {} other gaps from {} to {}",

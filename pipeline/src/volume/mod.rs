@@ -224,7 +224,11 @@ fn instance_numbers(slices: &[Placed<'_>]) -> Option<Reason> {
         .iter()
         .filter_map(|placed| {
             let slice = placed.slice;
-            slice.instance.frames.get(slice.frame_index)?.instance_number
+            slice
+                .instance
+                .frames
+                .get(slice.frame_index)?
+                .instance_number
         })
         .collect();
     if numbers.is_sorted() || numbers.iter().rev().is_sorted() {

@@ -44,12 +44,14 @@ impl Line {
             .map(|slice| (slice.along_mm - mean_along).powi(2))
             .sum();
         let fit = |axis: usize| {
-            let mean_beside = slices.iter().map(|slice| slice.beside_mm[axis]).sum::<f64>() / count;
+            let mean_beside = slices
+                .iter()
+                .map(|slice| slice.beside_mm[axis])
+                .sum::<f64>()
+                / count;
             let covariance: f64 = slices
                 .iter()
-                .map(|slice| {
-                    (slice.along_mm - mean_along) * (slice.beside_mm[axis] - mean_beside)
-                })
+                .map(|slice| (slice.along_mm - mean_along) * (slice.beside_mm[axis] - mean_beside))
                 .sum();
             let slope = covariance / variance;
             let aside_mm = slices
@@ -174,7 +176,11 @@ impl Lattice {
             })
             .collect();
         let reach = |pick: fn(&Shift) -> Step| {
-            shifts.iter().map(|shift| pick(shift).reach()).max().unwrap_or(0)
+            shifts
+                .iter()
+                .map(|shift| pick(shift).reach())
+                .max()
+                .unwrap_or(0)
         };
         let size = [
             stack.columns.saturating_add(reach(|shift| shift.columns)),
@@ -239,7 +245,8 @@ fn grid(
 ) -> Grid {
     let axes = &stack.axes;
     let origin = std::array::from_fn(|axis| {
-        axes.row[axis] * beside_mm[0] + axes.column[axis] * beside_mm[1]
+        axes.row[axis] * beside_mm[0]
+            + axes.column[axis] * beside_mm[1]
             + axes.normal[axis] * along_mm
     });
     Grid {
@@ -318,7 +325,10 @@ fn mix(sources: &[Source<'_>], mut output: ArrayViewMut2<'_, i16>) {
 /// Adds what `source` gives to output row `row`, as HU above air.
 fn add_row(source: &Source<'_>, row: usize, sum: &mut [f32]) {
     for (down, row_weight) in source.shift.rows.taps() {
-        let Some(source_row) = row.checked_sub(down).filter(|at| *at < source.plane.nrows()) else {
+        let Some(source_row) = row
+            .checked_sub(down)
+            .filter(|at| *at < source.plane.nrows())
+        else {
             continue;
         };
         let values = source.plane.row(source_row);

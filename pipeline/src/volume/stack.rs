@@ -117,7 +117,10 @@ impl<'a> Stack<'a> {
 
     /// The preferred slice of each place.
     pub(super) fn slices(&self) -> Vec<Slice<'a>> {
-        self.places.iter().map(|place| place.first().slice).collect()
+        self.places
+            .iter()
+            .map(|place| place.first().slice)
+            .collect()
     }
 }
 
@@ -264,10 +267,7 @@ fn angle_deg(a: &[f64; 3], b: &[f64; 3]) -> f64 {
         .to_degrees()
 }
 
-fn check_directions(
-    geometries: &[Geometry<'_>],
-    first: &Geometry<'_>,
-) -> Result<(), VolumeError> {
+fn check_directions(geometries: &[Geometry<'_>], first: &Geometry<'_>) -> Result<(), VolumeError> {
     let turn_deg = |other: &Geometry<'_>| {
         angle_deg(&first.row, &other.row).max(angle_deg(&first.column, &other.column))
     };
@@ -347,16 +347,16 @@ fn places<'a>(geometries: &[Geometry<'a>], axes: &Axes) -> Vec<Place<'a>> {
         }
     }
     for place in &mut places {
-        place.claims.sort_by(|a, b| preference(a).cmp(&preference(b)));
+        place
+            .claims
+            .sort_by(|a, b| preference(a).cmp(&preference(b)));
     }
     places
 }
 
 /// Of slices at one place the later acquisition comes first (a repeat after motion), then the
 /// lower UID.
-fn preference<'a>(
-    placed: &Placed<'a>,
-) -> (std::cmp::Reverse<Option<i64>>, &'a str, usize) {
+fn preference<'a>(placed: &Placed<'a>) -> (std::cmp::Reverse<Option<i64>>, &'a str, usize) {
     let slice = placed.slice;
     let acquisition = slice
         .instance
