@@ -591,7 +591,11 @@ fn a_stop_lets_the_object_in_flight_end() {
     let bytes = store_bytes(1, "1.2.34", &[5; 9000]);
     let (first, second) = bytes.split_at(bytes.len() - 4000);
     client.send_bytes(first);
+    while walk(&provider.folder.path().join("incoming")).is_empty() {
+        std::thread::park_timeout(Duration::from_millis(1));
+    }
     provider.stop.send(true).unwrap();
+    // Longer than a waiting read takes to look for a stop.
     std::thread::park_timeout(Duration::from_millis(300));
     client.send_bytes(second);
     assert_eq!(client.response(), (0x8001, 1, 0));
