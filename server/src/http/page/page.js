@@ -9,7 +9,7 @@ const EVENT_TYPES = ["study_receiving", "study_complete", "study_queued", "study
   "study_not_analysed", "result_superseded", "object_unreadable", "object_conflict", "reset"];
 
 const byId = (id) => document.getElementById(id);
-const view = { limit: PAGE_STUDIES, known: new Map(), updatedAt: null, connected: false, clockOffsetMs: 0, first: true };
+const view = { limit: PAGE_STUDIES, known: new Map(), updatedAt: null, connected: false, clockOffsetMs: 0, first: true, tried: false };
 
 // ---- small things ----
 
@@ -28,9 +28,10 @@ const words = (text) => String(text ?? "").replaceAll("_", " ");
 const capital = (text) => text.charAt(0).toUpperCase() + text.slice(1);
 const serverNow = () => Date.now() + view.clockOffsetMs;
 
-/** "Family^Given^Middle" of DICOM, as people write it. */
+/** "Family^Given^Middle" of DICOM, as people write it; of several scripts, the first that is there (PS3.5 section 6.2.1). */
 function personName(name) {
-  const [family, ...rest] = String(name ?? "").split("=")[0].split("^").map((part) => part.trim());
+  const group = String(name ?? "").split("=").find((text) => text.replaceAll("^", "").trim()) ?? "";
+  const [family, ...rest] = group.split("^").map((part) => part.trim());
   const given = rest.filter(Boolean).join(" ");
   return [family, given].filter(Boolean).join(", ") || "No name";
 }
@@ -105,13 +106,13 @@ function findingText(finding) {
 }
 
 function whyCell(study) {
-  const present = study.findings.filter((finding) => finding.present);
-  const why = present.length > 0 ? [`Suspected: ${present.map(findingText).join("; ")}`] : [];
-  const because = study.result_generation === null && study.state !== "not_analysed" ? [] : study.priority_because;
-  const reasons = study.reasons.map((reason) => reason.text);
-  const all = [...new Set([...why, ...because, ...reasons])];
-  if (all.length === 0) return [el("span", { class: "dim" }, "Waits for its result")];
-  const [first, ...rest] = all;
+  const hasResult = study.result_generation !== null || study.state === "not_analysed";
+  if (!hasResult) return [el("span", { class: "dim" }, "Waits for its result")];
+  const because = study.priority_because.map(capital);
+  const present = study.findings.filter((finding) => finding.present).map((finding) => capital(findingText(finding)));
+  // A reason that the priority already tells is not told twice.
+  const reasons = study.reasons.map((reason) => reason.text).filter((text) => !because.some((told) => told.includes(text)));
+  const [first, ...rest] = [...because, ...present, ...reasons];
   return [first, ...rest.map((text) => el("span", { class: "dim" }, text))];
 }
 
@@ -200,7 +201,8 @@ async function refresh() {
   try {
     showList(await refreshing);
     view.updatedAt = new Date();
-  } catch (error) {
+  } catch {
+    view.tried = true;
     view.connected = false;
   } finally {
     refreshing = null;
@@ -210,6 +212,7 @@ async function refresh() {
 }
 
 function showConnection() {
+  if (!view.tried) return; // nothing is lost before the first try
   const at = view.updatedAt ? view.updatedAt.toLocaleTimeString([], { hour12: false }) : null;
   const live = byId("live");
   live.className = `live ${view.connected ? "on" : "off"}`;
@@ -244,8 +247,9 @@ async function showService() {
 
 function listen() {
   const source = new EventSource("/api/v1/events");
-  source.onopen = () => { view.connected = true; refresh(); };
+  source.onopen = () => { view.tried = true; view.connected = true; refresh(); };
   source.onerror = () => {
+    view.tried = true;
     view.connected = false;
     showConnection();
     if (source.readyState === EventSource.CLOSED) setTimeout(listen, 5_000);
@@ -301,7 +305,7 @@ function reportParts(study) {
   if (!report) return part("Result", el("p", {}, "There is no result yet."));
   const findings = report.findings.length > 0 ? findingsTable(report.findings)
     : el("p", {}, el("strong", {}, "Nothing was analysed. "), "This says nothing about the patient: read the study.");
-  const series = report.series.map((verdict) => el("li", {}, el("strong", {}, verdict.chosen ? "Analysed: " : "Not used: "),
+  const series = report.series.map((verdict) => el("li", {}, el("strong", {}, verdict.chosen ? "Used: " : "Not used: "),
     verdict.reasons.map((reason) => reason.text).join(" "), el("span", { class: "dim" }, verdict.uid)));
   const timing = Object.entries(report.timing_ms).map(([stage, ms]) => [words(stage), `${ms.toFixed(1)} ms`]);
   const model = report.model
@@ -460,8 +464,7 @@ setInterval(() => {
   for (const node of document.querySelectorAll("[data-elapsed]")) node.textContent = ago(node.dataset.elapsed);
 }, 1_000);
 setInterval(poll, POLL_MS);
-showConnection();
-byId("stale").hidden = true; // nothing is lost before the first try
+refresh();
 listen();
 showService();
 followHash();
