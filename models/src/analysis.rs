@@ -39,6 +39,9 @@ pub enum Stage {
 }
 
 impl Stage {
+    /// Every stage, in order.
+    pub const ALL: [Self; 4] = [Self::Volume, Self::Prepare, Self::Inference, Self::Findings];
+
     /// The key in `timing_ms`.
     pub fn as_str(self) -> &'static str {
         match self {

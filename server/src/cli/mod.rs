@@ -1,5 +1,6 @@
 //! The commands of `tez`.
 
+mod check;
 mod eval;
 mod input;
 mod labels;
@@ -41,6 +42,7 @@ enum Command {
     Serve(ServeArgs),
     Triage(triage::TriageArgs),
     Eval(eval::EvalArgs),
+    Check(check::CheckArgs),
     Send(send::SendArgs),
 }
 
@@ -92,6 +94,7 @@ pub fn run() -> ExitCode {
         Command::Serve(args) => serve(&args),
         Command::Triage(args) => triage::run(&args),
         Command::Eval(args) => eval::run(&args),
+        Command::Check(args) => check::run(&args),
         Command::Send(args) => send::run(&args),
     };
     result.unwrap_or_else(|error| {

@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 
+use models::analysis::Stage;
 use models::card::ModelCard;
 use models::findings::Finding;
 use models::report::{ReportState, StudyReport};
@@ -124,10 +125,16 @@ fn append(line: &mut String, text: std::fmt::Arguments<'_>) {
         .expect("writing to a string cannot fail");
 }
 
+/// Times in the order in which they were spent.
 fn times(report: &StudyReport) -> String {
-    let stages = report.timing_ms.iter();
+    let stages = Stage::ALL.map(Stage::as_str);
     let texts: Vec<String> = stages
-        .map(|(stage, ms)| format!("{stage} {ms:.0} ms"))
+        .into_iter()
+        .chain(["total"])
+        .filter_map(|stage| {
+            let spent_ms = report.timing_ms.get(stage)?;
+            Some(format!("{stage} {spent_ms:.0} ms"))
+        })
         .collect();
     texts.join(", ")
 }
