@@ -68,7 +68,7 @@ impl Default for Config {
 pub struct LogConfig {
     /// `auto` (people on a terminal, JSON elsewhere), `human` or `json`.
     pub format: LogFormat,
-    /// Least level that is logged, by part of the program: `info`, or `info,server=debug`.
+    /// Least level that is logged, by part of the program. ONNX Runtime (`ort`) talks much.
     pub filter: String,
 }
 
@@ -76,7 +76,7 @@ impl Default for LogConfig {
     fn default() -> Self {
         Self {
             format: LogFormat::Auto,
-            filter: "info".to_owned(),
+            filter: "info,ort=warn".to_owned(),
         }
     }
 }
@@ -164,15 +164,15 @@ impl AssemblyConfig {
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
     /// The file cannot be read.
-    #[error("cannot read the settings file {}: {source}", path.display())]
+    #[error("cannot read the settings file {}: {cause}", path.display())]
     Unreadable {
         /// Which file.
         path: PathBuf,
         /// Why.
-        source: std::io::Error,
+        cause: std::io::Error,
     },
     /// The file is not TOML, or a value has the wrong type.
-    #[error("{0}")]
+    #[error(transparent)]
     Malformed(#[from] ::config::ConfigError),
     /// A setting that Tez does not know.
     #[error("{place}: {key} is not a setting{}", suggestion(nearest.as_deref()))]
@@ -207,9 +207,9 @@ impl Config {
     pub fn load(file: Option<&Path>) -> Result<Self, ConfigError> {
         let text = file
             .map(|path| {
-                std::fs::read_to_string(path).map_err(|source| ConfigError::Unreadable {
+                std::fs::read_to_string(path).map_err(|cause| ConfigError::Unreadable {
                     path: path.to_owned(),
-                    source,
+                    cause,
                 })
             })
             .transpose()?;

@@ -44,12 +44,12 @@ pub enum ServiceError {
     #[error(transparent)]
     Filter(#[from] FilterError),
     /// The data folder cannot be made.
-    #[error("cannot make the data folder {}: {source}; choose another one (data_dir)", path.display())]
+    #[error("cannot make the data folder {}: {cause}; choose another one (data_dir)", path.display())]
     DataFolder {
         /// Which folder.
         path: PathBuf,
         /// Why.
-        source: io::Error,
+        cause: io::Error,
     },
     /// The object store cannot be opened; another Tez may have it.
     #[error(transparent)]
@@ -61,7 +61,7 @@ pub enum ServiceError {
     #[error(transparent)]
     Studies(#[from] StartError),
     /// A port cannot be listened on.
-    #[error("cannot listen for {what} on {address}: {source}; stop what uses it, or set {setting}")]
+    #[error("cannot listen for {what} on {address}: {cause}; stop what uses it, or set {setting}")]
     Bind {
         /// Which protocol.
         what: &'static str,
@@ -70,15 +70,15 @@ pub enum ServiceError {
         /// The setting that chooses it.
         setting: &'static str,
         /// Why.
-        source: io::Error,
+        cause: io::Error,
     },
     /// A listener ended by itself.
-    #[error("the {what} listener failed: {source}")]
+    #[error("the {what} listener failed: {cause}")]
     Listener {
         /// Which protocol.
         what: &'static str,
         /// Why.
-        source: io::Error,
+        cause: io::Error,
     },
 }
 
@@ -249,7 +249,7 @@ async fn named(
     listener: impl Future<Output = io::Result<()>>,
 ) -> Result<(), ServiceError> {
     let ended = listener.await;
-    ended.map_err(|source| ServiceError::Listener { what, source })
+    ended.map_err(|cause| ServiceError::Listener { what, cause })
 }
 
 fn joined(ended: Result<Result<(), ServiceError>, JoinError>) -> Result<(), ServiceError> {
@@ -272,9 +272,9 @@ fn inference(config: &Config, clock: &Clock, health: &Health) -> MakeAnalyse {
 async fn open_store(config: &Config) -> Result<(ObjectStore, Vec<RecoveredObject>), ServiceError> {
     let (folder, limits) = (config.data_dir.clone(), config.store_limits());
     let opened = spawn_blocking(move || {
-        std::fs::create_dir_all(&folder).map_err(|source| ServiceError::DataFolder {
+        std::fs::create_dir_all(&folder).map_err(|cause| ServiceError::DataFolder {
             path: folder.clone(),
-            source,
+            cause,
         })?;
         Ok(ObjectStore::open(&folder, limits)?)
     });
@@ -302,9 +302,9 @@ impl Ports {
         let (intake, stopping) = (parts.intake.clone(), parts.shutdown.clone());
         let store = (config.data_dir.as_path(), config.storage.free_bytes_reserve);
         let app = AppState::new(parts, config.http, &config.limits, store);
-        let app = app.map_err(|source| ServiceError::DataFolder {
+        let app = app.map_err(|cause| ServiceError::DataFolder {
             path: config.data_dir.clone(),
-            source,
+            cause,
         })?;
         let scp = scp::serve(self.dicom, config.dicom, intake, stopping.clone());
         let mut listeners = JoinSet::new();
@@ -320,11 +320,11 @@ async fn bind(
     setting: &'static str,
 ) -> Result<TcpListener, ServiceError> {
     let bound = TcpListener::bind(address).await;
-    bound.map_err(|source| ServiceError::Bind {
+    bound.map_err(|cause| ServiceError::Bind {
         what,
         address,
         setting,
-        source,
+        cause,
     })
 }
 

@@ -20,12 +20,12 @@ const SECONDS_BUCKETS: [f64; 14] = [
 
 /// Why logs cannot be written.
 #[derive(Debug, thiserror::Error)]
-#[error("log.filter {filter:?} is not a filter such as `info` or `info,server=debug`: {source}")]
+#[error("log.filter {filter:?} is not a filter such as `info` or `info,server=debug`: {cause}")]
 pub struct FilterError {
     /// The setting.
     filter: String,
     /// What is wrong with it.
-    source: tracing_subscriber::filter::ParseError,
+    cause: tracing_subscriber::filter::ParseError,
 }
 
 /// Sends logs to standard error from now on. A second call changes nothing.
@@ -34,9 +34,9 @@ pub struct FilterError {
 ///
 /// [`FilterError`] if the setting cannot be read.
 pub fn start_logs(config: &LogConfig) -> Result<(), FilterError> {
-    let filter = EnvFilter::try_new(&config.filter).map_err(|source| FilterError {
+    let filter = EnvFilter::try_new(&config.filter).map_err(|cause| FilterError {
         filter: config.filter.clone(),
-        source,
+        cause,
     })?;
     let people = match config.format {
         LogFormat::Auto => std::io::stderr().is_terminal(),

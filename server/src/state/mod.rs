@@ -38,18 +38,18 @@ pub enum StateError {
     PathNotUtf8(PathBuf),
     /// The tables could not be made or brought up to date.
     #[error(
-        "the database {path:?} cannot be brought up to date: {source}; if a newer Tez wrote it, \
+        "the database {path:?} cannot be brought up to date: {cause}; if a newer Tez wrote it, \
          start that one"
     )]
     Migration {
         /// Its file.
         path: PathBuf,
         /// What sqlx says.
-        source: sqlx::migrate::MigrateError,
+        cause: sqlx::migrate::MigrateError,
     },
     /// A statement failed.
     #[error("the database failed: {0}")]
-    Database(#[from] sqlx::Error),
+    Database(sqlx::Error),
     /// A row holds what Tez never writes.
     #[error("the database holds {value:?} as {column}; it was changed by another program")]
     BadRow {
@@ -60,7 +60,19 @@ pub enum StateError {
     },
     /// A value cannot be written as JSON.
     #[error("a result cannot be written as JSON: {0}")]
-    Json(#[from] serde_json::Error),
+    Json(serde_json::Error),
+}
+
+impl From<sqlx::Error> for StateError {
+    fn from(error: sqlx::Error) -> Self {
+        Self::Database(error)
+    }
+}
+
+impl From<serde_json::Error> for StateError {
+    fn from(error: serde_json::Error) -> Self {
+        Self::Json(error)
+    }
 }
 
 /// The database. Clones share its connections.
@@ -90,7 +102,7 @@ impl State {
         sqlx::migrate!()
             .run(&writer)
             .await
-            .map_err(|source| StateError::Migration { path, source })?;
+            .map_err(|cause| StateError::Migration { path, cause })?;
         Ok(Self {
             data_dir: data_dir.to_owned(),
             readers: pool(&url, READERS_MAX, "NORMAL").await?,

@@ -66,7 +66,7 @@ pub enum StartError {
     State(#[from] StateError),
     /// The system gives no thread.
     #[error("cannot start a worker thread: {0}")]
-    Thread(#[from] io::Error),
+    Thread(io::Error),
 }
 
 /// The running task.
@@ -96,7 +96,8 @@ impl Studies {
             &parts.make_analyse,
             &parts.limits,
             &done_sender,
-        )?;
+        )
+        .map_err(StartError::Thread)?;
         let mut assembler = Assembler::new(parts, workers).await?;
         assembler.recover(on_disk).await?;
         let (stop, stopped) = oneshot::channel();
@@ -106,9 +107,8 @@ impl Studies {
 
     /// Takes in what the intake has told so far, waits a moment for running analyses, and ends.
     pub async fn stop(self) {
-        if self.stop.send(()).is_err() {
-            tracing::error!("the task of the studies had ended before it was stopped");
-        }
+        // The task also ends when the intake is gone; then nobody hears this, and nobody needs to.
+        drop(self.stop);
         if let Err(error) = self.task.await {
             tracing::error!(%error, "the task of the studies failed");
         }
