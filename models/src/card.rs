@@ -4,6 +4,7 @@
 //! the two files swaps the model. An unknown field is an error, because a misspelt threshold that
 //! is ignored would change findings silently.
 
+use std::fmt::Write as _;
 use std::fs;
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -395,7 +396,10 @@ fn read_at_most(path: &Path, bytes_max: u64) -> Result<Vec<u8>, CardError> {
 }
 
 fn hexadecimal(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    bytes.iter().fold(String::new(), |mut text, byte| {
+        write!(text, "{byte:02x}").expect("writing to a string cannot fail");
+        text
+    })
 }
 
 #[cfg(test)]

@@ -52,15 +52,15 @@ pub fn read_findings(
     let mut findings = Vec::with_capacity(kinds);
     for (channel, task) in card.findings.iter().enumerate() {
         let slice_prob = raw.slice_prob.index_axis(Axis(1), channel);
-        let probability = study_probability(card.pooled_slabs, task, slice_prob);
+        let probability = study_probability(card.pooled_slabs, task, &slice_prob);
         let present = probability.value() >= task.threshold;
         if present {
             let voxel_prob = raw.voxel_prob.index_axis(Axis(1), channel);
-            let marks = marks_of(task, voxel_prob, slab_grid.voxel_volume_ml());
+            let marks = marks_of(task, &voxel_prob, slab_grid.voxel_volume_ml());
             findings.push(present_finding(
                 task,
                 probability,
-                slice_prob,
+                &slice_prob,
                 &marks,
                 (slab_grid, volume),
             ));
@@ -92,7 +92,7 @@ fn absent_finding(kind: FindingKind, probability: Probability) -> Finding {
 fn present_finding(
     task: &CardFinding,
     probability: Probability,
-    slice_prob: ArrayView1<'_, f32>,
+    slice_prob: &ArrayView1<'_, f32>,
     marks: &Array3<bool>,
     (slab_grid, volume): (&Grid, &Volume),
 ) -> Finding {
@@ -116,7 +116,7 @@ fn present_finding(
 fn study_probability(
     pooled_slabs: usize,
     task: &CardFinding,
-    slice_prob: ArrayView1<'_, f32>,
+    slice_prob: &ArrayView1<'_, f32>,
 ) -> Probability {
     let mut highest_first: Vec<f64> = slice_prob.iter().copied().map(f64::from).collect();
     highest_first.sort_by(|a, b| b.total_cmp(a));
@@ -134,7 +134,7 @@ fn rounded(value: f64, steps: f64) -> f64 {
 }
 
 /// Voxels at the card's threshold, without connected pieces below its minimum volume.
-fn marks_of(task: &CardFinding, voxel_prob: ArrayView3<'_, f32>, voxel_ml: f64) -> Array3<bool> {
+fn marks_of(task: &CardFinding, voxel_prob: &ArrayView3<'_, f32>, voxel_ml: f64) -> Array3<bool> {
     let mut marks = voxel_prob.map(|probability| f64::from(*probability) >= task.voxel_threshold);
     for piece in connected_pieces(&marks) {
         if (piece.len() as f64) * voxel_ml < task.minimum_volume_ml {
@@ -198,7 +198,7 @@ fn marked_voxels_by_slab(marks: &Array3<bool>) -> Vec<usize> {
 }
 
 /// Slabs by marked area; where nothing is marked, by probability. Equals keep feet to head.
-fn slabs_best_first(areas: &[usize], slice_prob: ArrayView1<'_, f32>) -> Vec<usize> {
+fn slabs_best_first(areas: &[usize], slice_prob: &ArrayView1<'_, f32>) -> Vec<usize> {
     let mut slabs: Vec<usize> = (0..areas.len()).collect();
     if areas.iter().all(|area| *area == 0) {
         slabs.sort_by(|a, b| slice_prob[*b].total_cmp(&slice_prob[*a]));
@@ -421,7 +421,7 @@ mod tests {
     fn the_study_probability_is_the_mean_of_the_highest_slabs() {
         let task = card().findings[0];
         let slabs = ndarray::arr1(&[0.1_f32, 0.9, 0.5, 0.7]);
-        let pooled = |count| study_probability(count, &task, slabs.view()).value();
+        let pooled = |count| study_probability(count, &task, &slabs.view()).value();
         assert!((pooled(1) - 0.9).abs() < 1e-6);
         assert!((pooled(2) - 0.8).abs() < 1e-6);
         assert!((pooled(9) - 0.55).abs() < 1e-6);
@@ -432,6 +432,6 @@ mod tests {
             }),
             ..task
         };
-        assert!(study_probability(1, &calibrated, slabs.view()).value() < 1e-6);
+        assert!(study_probability(1, &calibrated, &slabs.view()).value() < 1e-6);
     }
 }

@@ -139,7 +139,7 @@ struct FindingFigures {
 
 #[derive(Debug, Serialize)]
 struct Band {
-    band: &'static str,
+    range: &'static str,
     sensitivity: Share,
     #[serde(skip_serializing_if = "Option::is_none")]
     specificity: Option<Share>,
@@ -167,7 +167,7 @@ pub(super) fn run(args: &EvalArgs) -> anyhow::Result<ExitCode> {
     if let Err(error) = load_network(&config.model) {
         return Ok(usage_error(&anyhow::Error::new(error)));
     }
-    let evaluated = evaluate_all(labelled, &config);
+    let evaluated = evaluate_all(&labelled, &config);
     let evaluation = figures(&evaluated);
     let mut out = io::stdout().lock();
     if args.json {
@@ -181,13 +181,13 @@ pub(super) fn run(args: &EvalArgs) -> anyhow::Result<ExitCode> {
 
 /// Analyses all studies on as many threads as the service would have workers, each with a network
 /// of its own. The order of the result is that of `labelled`.
-fn evaluate_all(labelled: Vec<LabelledStudy>, config: &Config) -> Vec<Evaluated> {
+fn evaluate_all(labelled: &[LabelledStudy], config: &Config) -> Vec<Evaluated> {
     let bar = Bar::new("Studies", labelled.len());
     let next = AtomicUsize::new(0);
     let done: Mutex<BTreeMap<usize, Evaluated>> = Mutex::default();
     let work = || {
         let mut network = load_network(&config.model).map_err(|error| error.reason());
-        while let Some((index, study)) = take_next(&next, &labelled) {
+        while let Some((index, study)) = take_next(&next, labelled) {
             let evaluated = evaluate(study, &config.limits, &mut network);
             say_unanswered(&bar, &evaluated);
             done.lock()
@@ -426,7 +426,7 @@ fn bands(
                 .copied()
                 .collect();
             Band {
-                band: name,
+                range: name,
                 sensitivity: sensitivity(&within),
                 specificity: with_specificity.then(|| specificity(&within)),
             }
@@ -493,7 +493,7 @@ fn write_finding(out: &mut impl Write, finding: &FindingFigures) -> io::Result<(
         writeln!(
             out,
             "  {:<22} sensitivity {}",
-            band.band,
+            band.range,
             share_text(&band.sensitivity)
         )?;
         if let Some(specificity) = &band.specificity {
@@ -504,7 +504,7 @@ fn write_finding(out: &mut impl Write, finding: &FindingFigures) -> io::Result<(
 }
 
 fn share_text(share: &Share) -> String {
-    let percent = estimate(share.share, 100.0, " %");
+    let percent = estimate(share.estimate, 100.0, " %");
     format!("{percent} ({} of {})", share.count, share.of)
 }
 

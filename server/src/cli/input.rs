@@ -112,7 +112,7 @@ impl Gatherer {
             } else if kind.is_symlink() && path.is_dir() {
                 self.leave_out(
                     shown(&path),
-                    "it is a link to a folder; name the folder itself",
+                    &"it is a link to a folder; name the folder itself",
                 );
             } else {
                 self.file(&path)?;
@@ -126,7 +126,7 @@ impl Gatherer {
             Ok(FileKind::Zip) => self.zip(path),
             Ok(FileKind::Other) => self.take(path.to_owned(), shown(path)),
             Err(why) => {
-                self.leave_out(shown(path), why);
+                self.leave_out(shown(path), &why);
                 Ok(())
             }
         }
@@ -140,7 +140,7 @@ impl Gatherer {
         Ok(())
     }
 
-    fn leave_out(&mut self, name: String, why: impl ToString) {
+    fn leave_out(&mut self, name: String, why: &impl ToString) {
         let why = why.to_string();
         self.left_out.push(LeftOut { name, why });
     }
@@ -156,10 +156,10 @@ impl Gatherer {
             let target = folder.path().join(format!("{number}.dcm"));
             number += 1;
             match entry.body {
-                Err(refusal) => self.leave_out(entry_name, refusal),
+                Err(refusal) => self.leave_out(entry_name, &refusal),
                 Ok(body) => match unpack(body, &target)? {
                     Ok(()) => self.take(target, entry_name)?,
-                    Err(error) => self.leave_out(entry_name, error),
+                    Err(error) => self.leave_out(entry_name, &error),
                 },
             }
             Ok(())

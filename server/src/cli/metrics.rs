@@ -25,13 +25,13 @@ pub(super) struct Share {
     pub(super) of: usize,
     /// The share; `None` of nothing.
     #[serde(flatten)]
-    pub(super) share: Option<Estimate>,
+    pub(super) estimate: Option<Estimate>,
 }
 
 /// `count` of `of` with Wilson's score interval (Wilson 1927), which holds its 95 % also for few
 /// cases and at 0 and 100 %, where the common interval has no width.
 pub(super) fn share(count: usize, of: usize) -> Share {
-    let share = (of > 0).then(|| {
+    let estimate = (of > 0).then(|| {
         let (n, p) = (of as f64, count as f64 / of as f64);
         let z2 = Z_95 * Z_95;
         let middle = (p + z2 / (2.0 * n)) / (1.0 + z2 / n);
@@ -42,7 +42,11 @@ pub(super) fn share(count: usize, of: usize) -> Share {
             high: Some((middle + half).min(1.0)),
         }
     });
-    Share { count, of, share }
+    Share {
+        count,
+        of,
+        estimate,
+    }
 }
 
 /// Area under the receiver operating characteristic: the chance that a positive scores above a
@@ -129,7 +133,7 @@ mod tests {
             (0, 20, 0.0000, 0.1611),
             (1, 29, 0.0061, 0.1718),
         ] {
-            let estimate = share(count, of).share.unwrap();
+            let estimate = share(count, of).estimate.unwrap();
             assert!(
                 (estimate.low.unwrap() - low).abs() < 5e-5,
                 "{count}/{of}: {estimate:?}"
@@ -139,7 +143,7 @@ mod tests {
                 "{count}/{of}: {estimate:?}"
             );
         }
-        assert_eq!(share(0, 0).share, None);
+        assert_eq!(share(0, 0).estimate, None);
     }
 
     #[test]

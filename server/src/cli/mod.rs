@@ -120,7 +120,8 @@ fn serve(args: &ServeArgs) -> anyhow::Result<ExitCode> {
 }
 
 fn load_config(settings: &Settings, model: &ModelChoice) -> anyhow::Result<Config> {
-    let mut config = Config::load(settings.config.as_deref()).context("the settings cannot be used")?;
+    let mut config =
+        Config::load(settings.config.as_deref()).context("the settings cannot be used")?;
     config.model.card = model.model.clone().or(config.model.card);
     config.model.library = model.library.clone().or(config.model.library);
     Ok(config)
