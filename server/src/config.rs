@@ -29,7 +29,7 @@ const WORKERS_MAX: usize = 64;
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
-    /// Folder of everything that Tez keeps: objects, database, unpacked model.
+    /// Folder of everything that Tez keeps: objects, database, spooled uploads.
     pub data_dir: PathBuf,
     /// What is logged, and how.
     pub log: LogConfig,
@@ -232,8 +232,8 @@ impl Config {
         let known = known_settings();
         let file = File::from_str(text, FileFormat::Toml);
         let environment = environment(variables, &known);
-        refuse_unknown(name, tree(file.clone())?, &known)?;
-        refuse_unknown("environment", tree(environment.clone())?, &known)?;
+        refuse_unknown(name, &tree(file.clone())?, &known)?;
+        refuse_unknown("environment", &tree(environment.clone())?, &known)?;
         let merged = ::config::Config::builder()
             .add_source(file)
             .add_source(environment)
@@ -322,9 +322,9 @@ fn tree(source: impl ::config::Source + Send + Sync + 'static) -> Result<Value, 
     Ok(only.try_deserialize()?)
 }
 
-fn refuse_unknown(place: &str, given: Value, known: &Value) -> Result<(), ConfigError> {
+fn refuse_unknown(place: &str, given: &Value, known: &Value) -> Result<(), ConfigError> {
     let known_keys: Vec<String> = leaves(known, "").into_iter().map(|(key, _)| key).collect();
-    match unknown_key(&given, known, "") {
+    match unknown_key(given, known, "") {
         None => Ok(()),
         Some(key) => Err(ConfigError::Unknown {
             place: place.to_owned(),

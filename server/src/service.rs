@@ -1,6 +1,8 @@
 //! Everything together: what `tez serve` starts and stops, and what `tez check` looks at.
 
 mod check;
+#[cfg(test)]
+mod tests;
 
 use std::io::{self, Write};
 use std::net::SocketAddr;

@@ -87,15 +87,15 @@ fn reference() -> String {
     let known = known_settings();
     let mut text = HEAD.to_owned();
     for (section, type_name, source) in SECTIONS {
-        let pointer = section.split('.').filter(|part| !part.is_empty());
-        let defaults = pointer.fold(Some(&known), |at, part| at?.get(part));
+        let mut path = section.split('.').filter(|part| !part.is_empty());
+        let defaults = path.try_fold(&known, |at, part| at.get(part));
         if !section.is_empty() {
             let brackets = if section == "dicom.allow" {
                 ("[[", "]]")
             } else {
                 ("[", "]")
             };
-            text.push_str(&format!("\n## `{}{section}{}`\n", brackets.0, brackets.1));
+            text += &["\n## `", brackets.0, section, brackets.1, "`\n"].concat();
         }
         text.push_str("\n| setting | default | meaning |\n|---|---|---|\n");
         for (name, meaning) in fields(source, type_name) {
@@ -104,10 +104,8 @@ fn reference() -> String {
                 continue;
             }
             let meaning = meaning.replace('|', "\\|").replace("[`HttpConfig::", "[`");
-            text.push_str(&format!(
-                "| `{name}` | {} | {meaning} |\n",
-                default_text(default)
-            ));
+            let default = default_text(default);
+            text += &["| `", &name, "` | ", &default, " | ", &meaning, " |\n"].concat();
         }
     }
     text

@@ -325,7 +325,7 @@ mod tests {
             assert!(check.cure.is_some(), "{name}");
         }
         config.data_dir = folder.path().join("tez.sqlite/below-a-file");
-        let checks = super::check(&config);
+        let checks = check(&config);
         assert_eq!(checks[0].name, "data_dir");
         assert_eq!(checks[0].status, Status::Fail);
     }

@@ -152,13 +152,14 @@ fn sqlite_url(path: &Path) -> Result<String, StateError> {
         .to_str()
         .ok_or_else(|| StateError::PathNotUtf8(path.to_owned()))?;
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"/._-".contains(&byte);
-    let encoded: String = text
-        .bytes()
-        .map(|byte| match plain(byte) {
-            true => char::from(byte).to_string(),
-            false => format!("%{byte:02X}"),
-        })
-        .collect();
+    let encode = |byte: u8| {
+        if plain(byte) {
+            char::from(byte).to_string()
+        } else {
+            format!("%{byte:02X}")
+        }
+    };
+    let encoded: String = text.bytes().map(encode).collect();
     Ok(format!("sqlite://{encoded}?mode=rwc"))
 }
 

@@ -151,7 +151,7 @@ impl Scene {
         panic!("still {:?}", self.state.study(&uid("1.1")).await.unwrap());
     }
 
-    async fn quiet(&self) {
+    fn quiet(&self) {
         self.clock.advance(Duration::from_secs(5));
     }
 }
@@ -275,7 +275,7 @@ async fn a_study_that_cannot_be_shown_to_be_whole_is_analysed_after_its_quiet_ti
     scene.finish(1).await;
     scene.told("study_receiving").await;
     scene.until(|study| study.study.counts.images == 2).await;
-    scene.quiet().await;
+    scene.quiet();
     assert_eq!(scene.told("study_complete").await["proven"], false);
     assert_eq!(scene.told("study_analysed").await["priority"], "urgent");
     let study = scene.until(|study| study.study.state.is_terminal()).await;
@@ -292,7 +292,7 @@ async fn a_late_slice_reopens_the_study_and_the_new_result_supersedes_the_old_on
     let mut scene = Scene::start(folder.path()).await;
     scene.store(1, slice("1.1.1.1")).await;
     scene.told("study_receiving").await;
-    scene.quiet().await;
+    scene.quiet();
     scene.told("study_analysed").await;
     scene.store(2, slice("1.1.1.2")).await;
     assert_eq!(scene.told("study_receiving").await["reopened"], true);
@@ -302,7 +302,7 @@ async fn a_late_slice_reopens_the_study_and_the_new_result_supersedes_the_old_on
         Priority::Urgent,
         "the old result stands until then"
     );
-    scene.quiet().await;
+    scene.quiet();
     assert_eq!(scene.told("result_superseded").await["generation"], 1);
     assert_eq!(scene.told("study_analysed").await["generation"], 2);
     let study = scene.until(|study| study.study.state.is_terminal()).await;
@@ -319,7 +319,7 @@ async fn a_slice_that_comes_during_the_analysis_leads_to_a_second_round() {
     let mut scene = Scene::start_with(folder.path(), Vec::new(), true, assembly).await;
     scene.store(1, slice("1.1.1.1")).await;
     scene.told("study_receiving").await;
-    scene.quiet().await;
+    scene.quiet();
     scene.told("study_analysing").await;
     scene.store(1, slice("1.1.1.2")).await;
     scene.until(|study| study.study.counts.images == 2).await;
@@ -328,7 +328,7 @@ async fn a_slice_that_comes_during_the_analysis_leads_to_a_second_round() {
     assert_eq!(scene.told("study_receiving").await["reopened"], true);
     let between = scene.until(|study| study.study.generation == 2).await;
     assert_eq!(between.study.state, StudyState::Receiving);
-    scene.quiet().await;
+    scene.quiet();
     scene.word.send(()).unwrap();
     assert_eq!(scene.told("study_analysed").await["generation"], 2);
     scene.studies.stop().await;
@@ -340,7 +340,7 @@ async fn a_report_object_that_comes_late_joins_the_study_and_changes_no_result()
     let mut scene = Scene::start(folder.path()).await;
     scene.store(1, slice("1.1.1.1")).await;
     scene.told("study_receiving").await;
-    scene.quiet().await;
+    scene.quiet();
     scene.told("study_analysed").await;
     let report = Object {
         sop: "1.1.1.9",
@@ -365,7 +365,7 @@ async fn a_study_without_any_image_comes_to_an_end_too() {
     };
     scene.store(1, report).await;
     scene.told("study_receiving").await;
-    scene.quiet().await;
+    scene.quiet();
     scene.until(|study| study.study.state.is_terminal()).await;
     scene.studies.stop().await;
 }
@@ -436,7 +436,7 @@ async fn a_duplicate_changes_nothing() {
     let mut scene = Scene::start(folder.path()).await;
     scene.store(1, slice("1.1.1.1")).await;
     scene.told("study_receiving").await;
-    scene.quiet().await;
+    scene.quiet();
     scene.told("study_analysed").await;
     let again = Object {
         receipt: Receipt::Duplicate,
@@ -471,7 +471,7 @@ async fn objects_that_only_the_disk_knows_are_taken_in_at_the_next_start() {
     let assembly = AssemblyConfig::default();
     let mut scene = Scene::start_with(folder.path(), on_disk, false, assembly).await;
     assert_eq!(scene.until(|_| true).await.study.counts.images, 2);
-    scene.quiet().await;
+    scene.quiet();
     scene.told("study_analysed").await;
     scene.studies.stop().await;
 }
@@ -484,7 +484,7 @@ async fn a_study_that_was_not_at_its_end_goes_on_after_a_restart() {
     let mut scene = Scene::start_with(folder.path(), Vec::new(), true, assembly.clone()).await;
     scene.store(1, slice("1.1.1.1")).await;
     scene.told("study_receiving").await;
-    scene.quiet().await;
+    scene.quiet();
     scene.told("study_analysing").await;
     let Scene {
         studies,
