@@ -50,11 +50,8 @@ fn heads_from_infant_to_adult_are_heads_and_their_middle_is_found() {
         let found = facts(&plan, moved);
         assert_eq!(found.is_head, Ok(()), "{scale}");
         assert!(found.is_whole(), "{scale}: {found:?}");
-        for axis in 0..3 {
-            assert!(
-                (found.centre_mm.0[axis] - shift[axis]).abs() < 3.0,
-                "{found:?}"
-            );
+        for (found_mm, shift_mm) in found.centre_mm.0.iter().zip(shift) {
+            assert!((found_mm - shift_mm).abs() < 3.0, "{found:?}");
         }
     }
 }
