@@ -56,18 +56,6 @@ const LAYERS: &[(&str, &[&str], &str)] = &[
         &["server/", "tests/", "benches/"],
         "the centre knows no server",
     ),
-    (
-        "fixtures",
-        &[
-            "fixtures/",
-            "pipeline/tests/",
-            "models/tests/",
-            "server/tests/",
-            "tests/",
-            "benches/",
-        ],
-        "shipped code knows no synthetic data",
-    ),
 ];
 
 /// Fields that say who the patient is.
@@ -79,6 +67,7 @@ const PATIENT_PLACES: &[&str] = &[
     "pipeline/src/intake/",
     "server/src/state/",
     "server/src/studies/",
+    "server/src/http/tests/",
     "fixtures/",
     "tests/",
 ];
@@ -245,7 +234,6 @@ fn a_layer_that_names_another_is_found() {
         ),
         ("server/src/studies.rs", "use axum::Json;"),
         ("server/src/worker.rs", "type A = Vec<dicom_ul::Pdu>;"),
-        ("server/src/config.rs", "use fixtures::phantom;"),
     ] {
         assert_eq!(layer_faults(&[file(path, line)]).len(), 1, "{path}: {line}");
     }
@@ -260,6 +248,49 @@ fn comments_and_paths_inside_a_crate_name_no_layer() {
     ] {
         check(&layer_faults(&[file("pipeline/src/lib.rs", line)]));
     }
+}
+
+/// Crates that are shipped depend on none that is for tests, except for their own tests.
+fn shipped_faults(files: &[TreeFile]) -> Vec<String> {
+    let shipped = [
+        "pipeline/Cargo.toml",
+        "models/Cargo.toml",
+        "server/Cargo.toml",
+    ];
+    let mut faults = Vec::new();
+    for file in files
+        .iter()
+        .filter(|file| shipped.contains(&file.path.as_str()))
+    {
+        let needed = section(&file.text, "dependencies");
+        let name = |line: &str| {
+            line.split(['.', ' ', '='])
+                .next()
+                .unwrap_or_default()
+                .to_owned()
+        };
+        let names = needed.map(name);
+        let wrong = names.filter(|name| ["fixtures", "tests", "benches"].contains(&name.as_str()));
+        faults.extend(wrong.map(|name| format!("{}: depends on {name}", file.path)));
+    }
+    faults
+}
+
+#[test]
+fn what_is_shipped_depends_on_nothing_that_is_for_tests() {
+    check(&shipped_faults(&tree()));
+}
+
+#[test]
+fn a_shipped_crate_that_depends_on_fixtures_is_found() {
+    let manifest = |section: &str| {
+        file(
+            "models/Cargo.toml",
+            &format!("[{section}]\nfixtures.workspace = true\n"),
+        )
+    };
+    assert_eq!(shipped_faults(&[manifest("dependencies")]).len(), 1);
+    check(&shipped_faults(&[manifest("dev-dependencies")]));
 }
 
 // Patients
