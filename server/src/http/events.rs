@@ -2,6 +2,7 @@
 
 use std::convert::Infallible;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::extract::State;
@@ -26,13 +27,18 @@ use crate::events::{Event, Subscription};
     (status = 200, description = "The events", body = Event, content_type = "text/event-stream"),
     (status = 503, description = "Too many listeners", body = Problem, content_type = "application/problem+json"),
 ))]
-pub async fn events(State(app): State<AppState>, headers: HeaderMap) -> Result<Response, Problem> {
-    let place = app.listeners.clone().try_acquire_owned().map_err(|_full| {
-        Problem::busy(format!(
-            "{} listeners are connected, which is the limit.",
-            app.config.listeners_max
-        ))
-    })?;
+pub(super) async fn events(
+    State(app): State<AppState>,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
+    let place = Arc::clone(&app.listeners)
+        .try_acquire_owned()
+        .map_err(|_full| {
+            Problem::busy(format!(
+                "{} listeners are connected, which is the limit.",
+                app.config.listeners_max
+            ))
+        })?;
     let last_seen = headers
         .get("last-event-id")
         .and_then(|value| value.to_str().ok()?.trim().parse().ok());

@@ -72,7 +72,7 @@ pub struct Readiness {
 #[utoipa::path(get, path = "/healthz", tag = "operation", responses(
     (status = 200, description = "Alive", body = Object),
 ))]
-pub async fn healthz() -> Json<serde_json::Value> {
+pub(super) async fn healthz() -> Json<serde_json::Value> {
     Json(serde_json::json!({"status": "alive", "version": env!("CARGO_PKG_VERSION")}))
 }
 
@@ -84,7 +84,7 @@ pub async fn healthz() -> Json<serde_json::Value> {
     (status = 200, description = "Ready; see `degraded`", body = Readiness),
     (status = 503, description = "Not ready; the member `readiness` says what is not", body = Problem, content_type = "application/problem+json"),
 ))]
-pub async fn readyz(State(app): State<AppState>) -> Response {
+pub(super) async fn readyz(State(app): State<AppState>) -> Response {
     let readiness = readiness(&app).await;
     if readiness.ready {
         return Json(readiness).into_response();
@@ -177,7 +177,7 @@ fn check_inference(inference: Option<&Result<ModelIdentity, Reason>>) -> Check {
 #[utoipa::path(get, path = "/metrics", tag = "operation", responses(
     (status = 200, description = "Prometheus text format 0.0.4", body = String, content_type = "text/plain"),
 ))]
-pub async fn metrics(State(app): State<AppState>) -> Result<Response, Problem> {
+pub(super) async fn metrics(State(app): State<AppState>) -> Result<Response, Problem> {
     let text = crate::telemetry::render_metrics(&app.state).await?;
     let media_type = "text/plain; version=0.0.4; charset=utf-8";
     Ok(([(header::CONTENT_TYPE, media_type)], text).into_response())

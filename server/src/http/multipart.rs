@@ -16,8 +16,8 @@ use super::media::MediaType;
 const PREAMBLE_BYTES_MAX: usize = 64 << 10;
 /// Most bytes of one part's headers.
 const HEADER_BYTES_MAX: usize = 16 << 10;
-/// Longest boundary (RFC 2046 section 5.1.1).
-const BOUNDARY_LENGTH_MAX: usize = 70;
+/// Longest boundary. RFC 2046 section 5.1.1 allows 70, but Orthanc sends 73.
+const BOUNDARY_LENGTH_MAX: usize = 200;
 
 /// Why a multipart body cannot be read on.
 #[derive(Debug, thiserror::Error)]
@@ -26,7 +26,7 @@ pub enum MultipartError {
     #[error(transparent)]
     Body(#[from] BodyError),
     /// The content type has no usable boundary.
-    #[error("the content type has no boundary of 1 to 70 characters")]
+    #[error("the content type has no boundary of 1 to 200 characters")]
     Boundary,
     /// It ends before the closing boundary.
     #[error("the body ends before its closing boundary")]
@@ -322,6 +322,16 @@ mod tests {
                 "{start:?}: {read:?}"
             );
         }
+    }
+
+    #[tokio::test]
+    async fn a_boundary_as_long_as_orthancs_is_taken() {
+        let boundary = "3b427160-674c-4c1d-a411-4d99352c37cf-3b427160-674c-4c1d-a411-4d99352c37cf";
+        let body = Body::from(format!("--{boundary}\r\n\r\nx\r\n--{boundary}--\r\n"));
+        let reader = BodyReader::new(body, 1 << 20, Duration::from_secs(5));
+        let media = MediaType::parse(&format!("multipart/related; boundary={boundary}"));
+        let read = read(Parts::new(reader, &media).unwrap()).await.unwrap();
+        assert_eq!(read[0].1, b"x");
     }
 
     #[test]

@@ -16,11 +16,11 @@ pub struct Problem {
     #[serde(rename = "type")]
     kind: &'static str,
     /// The status in words.
-    title: String,
+    title: &'static str,
     /// The HTTP status.
     status: u16,
     /// For programs: one word in snake case.
-    code: String,
+    code: Box<str>,
     /// For people: what is wrong, where, and what to do.
     detail: String,
     /// More members, such as the verdicts of an upload.
@@ -37,9 +37,9 @@ impl Problem {
     pub fn new(status: StatusCode, code: &str, detail: impl Into<String>) -> Self {
         Self {
             kind: "about:blank",
-            title: status.canonical_reason().unwrap_or("Error").to_owned(),
+            title: status.canonical_reason().unwrap_or("Error"),
             status: status.as_u16(),
-            code: code.to_owned(),
+            code: code.into(),
             detail: detail.into(),
             members: Map::new(),
             retry_after_seconds: None,

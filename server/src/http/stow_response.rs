@@ -124,12 +124,11 @@ impl StowResponse {
 
     /// As `application/dicom+xml`.
     pub fn to_xml(&self) -> String {
-        let mut text = String::from(
-            "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<NativeDicomModel xml:space=\"preserve\">",
-        );
-        write_xml(&mut text, &self.0);
-        text.push_str("</NativeDicomModel>\n");
-        text
+        let inner = xml_of(&self.0);
+        format!(
+            "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n\
+             <NativeDicomModel xml:space=\"preserve\">{inner}</NativeDicomModel>\n"
+        )
     }
 }
 
@@ -206,33 +205,36 @@ fn json_of(elements: &[Element]) -> Value {
     Value::Object(members)
 }
 
-fn write_xml(text: &mut String, elements: &[Element]) {
-    for Element {
+fn xml_of(elements: &[Element]) -> String {
+    let texts: Vec<String> = elements.iter().map(xml_element).collect();
+    texts.concat()
+}
+
+fn xml_element(element: &Element) -> String {
+    let Element {
         tag,
         keyword,
         value,
-    } in elements
-    {
-        let (vr, inner) = match value {
-            Content::Uid(uid) => ("UI", xml_value(uid)),
-            Content::NoUrl => ("UR", String::new()),
-            Content::Number(number) => ("US", xml_value(&number.to_string())),
-            Content::Items(items) => ("SQ", xml_items(items)),
-        };
-        text.push_str(&format!(
-            "<DicomAttribute tag=\"{tag}\" vr=\"{vr}\" keyword=\"{keyword}\">{inner}</DicomAttribute>"
-        ));
-    }
+    } = element;
+    let (vr, inner) = match value {
+        Content::Uid(uid) => ("UI", xml_value(uid)),
+        Content::NoUrl => ("UR", String::new()),
+        Content::Number(number) => ("US", xml_value(&number.to_string())),
+        Content::Items(items) => ("SQ", xml_items(items)),
+    };
+    format!(
+        "<DicomAttribute tag=\"{tag}\" vr=\"{vr}\" keyword=\"{keyword}\">{inner}</DicomAttribute>"
+    )
 }
 
 fn xml_items(items: &[Vec<Element>]) -> String {
-    let mut text = String::new();
-    for (index, item) in items.iter().enumerate() {
-        text.push_str(&format!("<Item number=\"{}\">", index + 1));
-        write_xml(&mut text, item);
-        text.push_str("</Item>");
-    }
-    text
+    let numbered = items.iter().zip(1..);
+    let texts: Vec<String> = numbered
+        .map(|(item, number): (_, usize)| {
+            format!("<Item number=\"{number}\">{}</Item>", xml_of(item))
+        })
+        .collect();
+    texts.concat()
 }
 
 fn xml_value(value: &str) -> String {

@@ -102,7 +102,7 @@ pub struct UploadAnswer {
     (status = 503, description = "Too many uploads at once, or the service is behind", body = Problem, content_type = "application/problem+json"),
     (status = 507, description = "The disk is full; `files` says what was stored before", body = Problem, content_type = "application/problem+json"),
 ))]
-pub async fn upload(State(app): State<AppState>, request: Request) -> Response {
+pub(super) async fn upload(State(app): State<AppState>, request: Request) -> Response {
     match receive(&app, request).await {
         Ok(response) => response,
         Err(problem) => problem.into_response(),

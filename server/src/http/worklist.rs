@@ -94,7 +94,7 @@ pub const NOTICE: &str = "Triage aid. Not for diagnosis.";
     (status = 200, description = "A page of the worklist", body = WorklistPage),
     (status = 400, description = "Parameters out of range", body = Problem, content_type = "application/problem+json"),
 ))]
-pub async fn worklist(
+pub(super) async fn worklist(
     State(app): State<AppState>,
     page: Result<Query<Page>, axum::extract::rejection::QueryRejection>,
 ) -> Result<Json<WorklistPage>, Problem> {
@@ -126,7 +126,7 @@ pub async fn worklist(
     (status = 400, description = "Not a UID", body = Problem, content_type = "application/problem+json"),
     (status = 404, description = "No such study", body = Problem, content_type = "application/problem+json"),
 ))]
-pub async fn study(
+pub(super) async fn study(
     State(app): State<AppState>,
     Path(study_uid): Path<String>,
 ) -> Result<Json<StudyDetails>, Problem> {
@@ -144,7 +144,7 @@ pub async fn study(
     (status = 400, description = "Not a UID or not a number", body = Problem, content_type = "application/problem+json"),
     (status = 404, description = "No such report", body = Problem, content_type = "application/problem+json"),
 ))]
-pub async fn report(
+pub(super) async fn report(
     State(app): State<AppState>,
     Path((study_uid, generation)): Path<(String, String)>,
 ) -> Result<Json<serde_json::Value>, Problem> {
@@ -166,7 +166,9 @@ pub async fn report(
 #[utoipa::path(get, path = "/api/v1/objects/problems", tag = "worklist", responses(
     (status = 200, description = "At most 1000 problems", body = Vec<state::Problem>),
 ))]
-pub async fn problems(State(app): State<AppState>) -> Result<Json<Vec<state::Problem>>, Problem> {
+pub(super) async fn problems(
+    State(app): State<AppState>,
+) -> Result<Json<Vec<state::Problem>>, Problem> {
     Ok(Json(app.state.problems().await?))
 }
 
@@ -174,7 +176,7 @@ pub async fn problems(State(app): State<AppState>) -> Result<Json<Vec<state::Pro
 #[utoipa::path(get, path = "/api/v1/objects/unreadable", tag = "worklist", responses(
     (status = 200, description = "At most 1000 objects", body = Vec<UnreadableObject>),
 ))]
-pub async fn unreadable(
+pub(super) async fn unreadable(
     State(app): State<AppState>,
 ) -> Result<Json<Vec<UnreadableObject>>, Problem> {
     Ok(Json(app.state.unreadable_objects().await?))

@@ -105,16 +105,19 @@ impl Rig {
         headers: &[(&str, &str)],
         body: &[u8],
     ) -> Answer {
-        let mut request = format!(
-            "{method} {path} HTTP/1.1\r\nConnection: close\r\nContent-Length: {}\r\n",
-            body.len()
-        );
-        if !headers.iter().any(|(name, _)| *name == "Host") {
-            request.push_str(&format!("Host: {}\r\n", self.address));
-        }
-        for (name, value) in headers {
-            request.push_str(&format!("{name}: {value}\r\n"));
-        }
+        let own = self.address.to_string();
+        let length = body.len().to_string();
+        let mut lines = vec![format!("{method} {path} HTTP/1.1")];
+        let basic = [
+            ("Connection", "close"),
+            ("Content-Length", &length),
+            ("Host", &own),
+        ];
+        let given = |name: &str| headers.iter().any(|(other, _)| *other == name);
+        let basic = basic.into_iter().filter(|(name, _)| !given(name));
+        let all = basic.chain(headers.iter().copied());
+        lines.extend(all.map(|(name, value)| format!("{name}: {value}")));
+        let request = lines.join("\r\n") + "\r\n";
         let whole = [request.as_bytes(), b"\r\n", body].concat();
         Answer::read(self.send(&whole).await).await
     }
