@@ -1,7 +1,8 @@
 //! Queued studies → reports, on threads of their own, one study a thread at a time.
 //!
 //! Each worker has its own inference session, made when the worker starts. If that fails, it is
-//! tried again with every study, so that a cured library or model needs no restart.
+//! tried again with every study, so that a cured library or model needs no restart. Studies that
+//! ended without a model meanwhile are analysed at the next start.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;

@@ -134,7 +134,8 @@ impl State {
         Ok(counts)
     }
 
-    /// Studies that have not come to an end, oldest first.
+    /// Studies that have not come to an end, oldest first; also those that were not analysed for
+    /// want of a library or model, which may be there by now.
     ///
     /// # Errors
     ///
@@ -142,6 +143,8 @@ impl State {
     pub async fn unfinished(&self) -> Result<Vec<StudyRow>, StateError> {
         let rows = sqlx::query(
             "SELECT * FROM studies WHERE state IN ('receiving', 'queued', 'analysing')
+                 OR (state = 'not_analysed' AND (summary LIKE '%inference_library_missing%'
+                     OR summary LIKE '%model_unavailable%'))
              ORDER BY received_first_at, internal_id",
         )
         .fetch_all(&self.readers)

@@ -73,15 +73,18 @@ impl Assembler {
         })
     }
 
-    /// Takes up what was left at the last stop: studies that are not at their end, and objects
-    /// that were acknowledged but not written into the database.
+    /// Takes up what was left at the last stop: studies that are not at their end or had no model,
+    /// and objects that were acknowledged but not written into the database.
     pub(super) async fn recover(
         &mut self,
         on_disk: Vec<RecoveredObject>,
     ) -> Result<(), StateError> {
         for row in self.parts.state.unfinished().await? {
             let uid = row.study_uid.clone();
-            let phase = Study::phase_after_restart(row.state, self.moment(""));
+            let phase = match row.state {
+                StudyState::Receiving => Phase::received(self.moment("")).0,
+                _ => Phase::Queued,
+            };
             let mut study = Study::parked(row, phase);
             if let Phase::Settling { until } = phase {
                 study.objects = Some(self.read_objects(&uid).await);
@@ -226,8 +229,9 @@ impl Assembler {
         let state = self.parts.state.clone();
         match self.insist(|| state.study_row(uid)).await {
             Some(row) => {
-                let phase = Study::phase_after_restart(row.state, self.moment(""));
-                self.open.insert(uid.clone(), Study::parked(row, phase));
+                // Whatever is not at its end is in memory already.
+                self.open
+                    .insert(uid.clone(), Study::parked(row, Phase::Done));
                 self.fill(uid).await;
             }
             None => self.start_study(uid),

@@ -3,13 +3,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use pipeline::assembly::{
-    Action, Completeness, Moment, StudyEvent, StudyState as Phase, step, study_completeness,
-};
+use pipeline::assembly::{Action, Completeness, Moment, StudyEvent, step, study_completeness};
 use pipeline::uid::Uid;
 
 use super::assembler::Assembler;
-use super::study::Study;
 use crate::events::What;
 use crate::state::{StudyState, StudyTimes};
 
@@ -192,16 +189,5 @@ impl Assembler {
             What::StudyQueued { study: reference },
         ]);
         self.enqueue(uid);
-    }
-}
-
-impl Study {
-    /// The phase of a study that was left in `state` at the last stop.
-    pub(super) fn phase_after_restart(state: StudyState, moment: Moment) -> Phase {
-        match state {
-            StudyState::Receiving => Phase::received(moment).0,
-            StudyState::Queued | StudyState::Analysing => Phase::Queued,
-            StudyState::Analysed | StudyState::Partial | StudyState::NotAnalysed => Phase::Done,
-        }
     }
 }

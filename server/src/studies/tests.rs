@@ -17,13 +17,14 @@ use pipeline::reason::{Reason, ReasonCode};
 use pipeline::uid::Uid;
 use tokio::sync::{broadcast, mpsc};
 
+use super::study::Study;
 use super::{Parts, Studies};
 use crate::clock::Clock;
 use crate::config::AssemblyConfig;
 use crate::events::{Event, Events};
 use crate::intake::{Channel, Claim, IntakeEvent, Receipt};
 use crate::objects::{RecoveredObject, StoredObject};
-use crate::state::{State, StudyDetails, StudyState};
+use crate::state::{ResultSummary, State, StudyDetails, StudyState};
 use crate::worker::{Analyse, not_analysed};
 
 /// Longest wait for what must happen, seconds; only a failing test waits so long.
@@ -156,9 +157,10 @@ impl Scene {
     }
 }
 
-/// An object of study 1.1.
+/// An object, of study 1.1 unless told otherwise.
 #[derive(Clone, Copy)]
 struct Object<'a> {
+    study: &'a str,
     sop: &'a str,
     patient_id: &'a str,
     image: bool,
@@ -171,6 +173,7 @@ struct Object<'a> {
 impl Default for Object<'_> {
     fn default() -> Self {
         Self {
+            study: "1.1",
             sop: "1.1.1.1",
             patient_id: "P1",
             image: true,
@@ -214,7 +217,7 @@ impl Object<'_> {
         let mut object = InMemDicomObject::from_element_iter([
             text(tags::SOP_CLASS_UID, VR::UI, self.sop_class()),
             text(tags::SOP_INSTANCE_UID, VR::UI, self.sop),
-            text(tags::STUDY_INSTANCE_UID, VR::UI, "1.1"),
+            text(tags::STUDY_INSTANCE_UID, VR::UI, self.study),
             text(tags::SERIES_INSTANCE_UID, VR::UI, "1.1.1"),
             text(tags::PATIENT_NAME, VR::PN, "Doe^Jane"),
             text(tags::PATIENT_ID, VR::LO, self.patient_id),
@@ -514,16 +517,59 @@ async fn a_study_that_was_not_at_its_end_goes_on_after_a_restart() {
 }
 
 #[tokio::test]
+async fn a_study_that_had_no_model_is_analysed_at_the_next_start() {
+    for (code, again) in [
+        (ReasonCode::InferenceLibraryMissing, true),
+        (ReasonCode::ModelUnavailable, true),
+        (ReasonCode::NoUsableSeries, false),
+    ] {
+        let folder = tempfile::tempdir().unwrap();
+        let state = State::open(folder.path()).await.unwrap();
+        let mut study = Study::new(uid("1.1"), 1, Timestamp::UNIX_EPOCH).row;
+        let report = not_analysed(&uid("1.1"), vec![Reason::new(code, "so it was")]);
+        study.state = StudyState::NotAnalysed;
+        study.result = ResultSummary::of(&report, 1);
+        let at = Timestamp::UNIX_EPOCH;
+        state.write_result(&study, 1, &report, at).await.unwrap();
+        state.close().await;
+        let mut scene = Scene::start(folder.path()).await;
+        if again {
+            assert_eq!(scene.told("study_analysed").await["generation"], 1);
+        }
+        let expected = if again {
+            StudyState::Analysed
+        } else {
+            StudyState::NotAnalysed
+        };
+        assert_eq!(
+            scene.until(|_| true).await.study.state,
+            expected,
+            "{code:?}"
+        );
+        scene.studies.stop().await;
+    }
+}
+
+#[tokio::test]
 async fn one_open_study_too_many_ends_the_quiet_time_of_the_oldest() {
     let folder = tempfile::tempdir().unwrap();
     let assembly = AssemblyConfig {
         open_studies_max: 1,
         ..AssemblyConfig::default()
     };
-    let on_disk = vec![slice("1.1.1.1").recovered(folder.path())];
-    let scene = Scene::start_with(folder.path(), on_disk, false, assembly).await;
-    scene
-        .until(|study| study.study.state == StudyState::Receiving)
-        .await;
+    let mut scene = Scene::start_with(folder.path(), Vec::new(), false, assembly).await;
+    scene.store(1, slice("1.1.1.1")).await;
+    scene.told("study_receiving").await;
+    scene.clock.advance(Duration::from_secs(1));
+    let other = Object {
+        study: "1.2",
+        sop: "1.2.1.1",
+        ..Object::default()
+    };
+    scene.store(1, other).await;
+    assert_eq!(scene.told("study_complete").await["study_uid"], "1.1");
+    assert_eq!(scene.told("study_analysed").await["study_uid"], "1.1");
+    let other = scene.state.study_row(&uid("1.2")).await.unwrap().unwrap();
+    assert_eq!(other.state, StudyState::Receiving);
     scene.studies.stop().await;
 }
