@@ -66,6 +66,11 @@ fn the_right_series_is_chosen_and_the_others_say_why_not() {
 }
 
 #[test]
+fn a_study_without_a_usable_series_is_not_analysed_and_says_why() {
+    check(&catalogue::unusable_series());
+}
+
+#[test]
 fn every_encoding_is_analysed_alike() {
     check(&catalogue::encodings());
 }
