@@ -257,7 +257,7 @@ mod tests {
     fn the_whole_table_of_single_findings_is_as_written_here() {
         use FindingKind as K;
         for kind in FindingKind::ALL {
-            for class in 0..SIZES.len() {
+            for (class, size) in SIZES.iter().enumerate() {
                 let at_bound = class >= 3;
                 let expected = match kind {
                     K::IntraventricularHemorrhage => Priority::Critical,
@@ -282,7 +282,7 @@ mod tests {
                 };
                 for state in [State::Analysed, State::Partial] {
                     let found = place(state, vec![finding(kind, true, class)]);
-                    assert_eq!(found, expected, "{kind:?} {:?} {state:?}", SIZES[class]);
+                    assert_eq!(found, expected, "{kind:?} {:?} {state:?}", size);
                 }
             }
         }
