@@ -282,7 +282,7 @@ mod tests {
                 };
                 for state in [State::Analysed, State::Partial] {
                     let found = place(state, vec![finding(kind, true, class)]);
-                    assert_eq!(found, expected, "{kind:?} {:?} {state:?}", size);
+                    assert_eq!(found, expected, "{kind:?} {size:?} {state:?}");
                 }
             }
         }
