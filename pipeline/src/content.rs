@@ -15,7 +15,13 @@ pub struct ContentHash([u8; 32]);
 impl ContentHash {
     /// The hash as 64 lower-case hexadecimal digits.
     pub fn to_hex(self) -> String {
-        self.0.iter().map(|byte| format!("{byte:02x}")).collect()
+        let mut text = String::with_capacity(64);
+        for byte in self.0 {
+            for nibble in [byte >> 4, byte & 0xF] {
+                text.push(char::from_digit(u32::from(nibble), 16).unwrap_or_default());
+            }
+        }
+        text
     }
 
     /// Reads 64 hexadecimal digits; `None` for anything else.

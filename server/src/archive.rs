@@ -209,7 +209,9 @@ where
 }
 
 fn refusal_by_header(entry: &zip::read::ZipFileEntry<'_>) -> Option<EntryRefusal> {
-    if entry.enclosed_name().is_none() {
+    // `enclosed_name` would make an absolute name relative: such a name was never meant for us.
+    let absolute = entry.name_raw().starts_with(b"/") || entry.name_raw().starts_with(b"\\");
+    if absolute || entry.enclosed_name().is_none() {
         Some(EntryRefusal::UnsafeName)
     } else if entry.is_symlink() {
         Some(EntryRefusal::Link)

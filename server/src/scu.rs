@@ -341,7 +341,7 @@ fn answer(
     }
     let comment = response.element_opt(tags::ERROR_COMMENT)?;
     let comment = comment
-        .map(|element| element.to_str())
+        .map(DataElement::to_str)
         .transpose()?
         .unwrap_or_default();
     Ok(Sent::Refused {

@@ -52,7 +52,17 @@ pub fn run(command: &mut Command) -> Result<Output> {
 /// When an object was not accepted.
 pub fn storescu(port: &str, folder: &Path) -> Result<Output> {
     run(Command::new(STORESCU)
-        .args(["-aec", "TEZ", "-aet", "STORESCU", "+sd", "+r", "-R", "127.0.0.1", port])
+        .args([
+            "-aec",
+            "TEZ",
+            "-aet",
+            "STORESCU",
+            "+sd",
+            "+r",
+            "-R",
+            "127.0.0.1",
+            port,
+        ])
         .arg(folder))
 }
 
@@ -89,7 +99,10 @@ impl Orthanc {
             .stderr(log)
             .spawn()
             .context("Orthanc is missing: run `cargo xtask setup`")?;
-        let orthanc = Self { child, http: format!("http://127.0.0.1:{http_port}") };
+        let orthanc = Self {
+            child,
+            http: format!("http://127.0.0.1:{http_port}"),
+        };
         orthanc.wait()?;
         Ok(orthanc)
     }
@@ -123,7 +136,12 @@ impl Orthanc {
                 .body_mut()
                 .read_to_string()?;
             let answer: serde_json::Value = serde_json::from_str(&text)?;
-            ids.push(answer["ID"].as_str().context("Orthanc gave no id")?.to_owned());
+            ids.push(
+                answer["ID"]
+                    .as_str()
+                    .context("Orthanc gave no id")?
+                    .to_owned(),
+            );
         }
         ureq::post(format!("{}/modalities/TEZ/store", self.http))
             .send(serde_json::to_string(&ids)?)

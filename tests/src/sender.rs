@@ -4,8 +4,8 @@ use std::net::TcpStream;
 use std::path::Path;
 
 use anyhow::{Context, Result, bail};
-use dicom_core::{VR, dicom_value};
 use dicom_core::{DataElement, Tag};
+use dicom_core::{VR, dicom_value};
 use dicom_object::InMemDicomObject;
 use dicom_ul::association::client::{ClientAssociation, ClientAssociationOptions};
 use dicom_ul::pdu::{PDataValue, PDataValueType, Pdu};
@@ -37,14 +37,15 @@ impl Outgoing {
     /// When it is not one.
     pub fn read(path: &Path) -> Result<Self> {
         let bytes = std::fs::read(path)?;
-        let meta = dicom_object::FileMetaTable::from_reader(&bytes[128..])?;
+        let meta =
+            dicom_object::FileMetaTable::from_reader(bytes.get(128..).context("no preamble")?)?;
         let offset = 128 + 4 + 12 + usize::try_from(meta.information_group_length)?;
         let bare = |text: &str| text.trim_end_matches(['\0', ' ']).to_owned();
         Ok(Self {
             sop_class_uid: bare(&meta.media_storage_sop_class_uid),
             sop_instance_uid: bare(&meta.media_storage_sop_instance_uid),
             transfer_syntax_uid: bare(&meta.transfer_syntax),
-            data_set: bytes[offset..].to_vec(),
+            data_set: bytes.get(offset..).context("no data set")?.to_vec(),
         })
     }
 
@@ -54,8 +55,9 @@ impl Outgoing {
     ///
     /// When one is not a Part 10 file.
     pub fn read_folder(folder: &Path) -> Result<Vec<Self>> {
-        let mut paths: Vec<_> =
-            std::fs::read_dir(folder)?.map(|entry| Ok(entry?.path())).collect::<Result<_>>()?;
+        let mut paths: Vec<_> = std::fs::read_dir(folder)?
+            .map(|entry| Ok(entry?.path()))
+            .collect::<Result<_>>()?;
         paths.sort();
         paths.iter().map(|path| Self::read(path)).collect()
     }
@@ -78,16 +80,24 @@ impl Sender {
         let mut options = ClientAssociationOptions::new()
             .calling_ae_title(calling_ae_title.to_owned())
             .called_ae_title("TEZ");
-        let mut kinds: Vec<_> =
-            objects.iter().map(|object| (&object.sop_class_uid, &object.transfer_syntax_uid)).collect();
+        let mut kinds: Vec<_> = objects
+            .iter()
+            .map(|object| (&object.sop_class_uid, &object.transfer_syntax_uid))
+            .collect();
         kinds.sort();
         kinds.dedup();
         for (sop_class_uid, transfer_syntax_uid) in kinds {
-            options = options.with_presentation_context(sop_class_uid.clone(), vec![transfer_syntax_uid.clone()]);
+            options = options.with_presentation_context(
+                sop_class_uid.clone(),
+                vec![transfer_syntax_uid.clone()],
+            );
         }
         let mut association = options.establish(address)?;
         association.inner_stream().set_nodelay(true)?;
-        Ok(Self { association, message_id: 0 })
+        Ok(Self {
+            association,
+            message_id: 0,
+        })
     }
 
     /// Sends one object and waits for its status.
@@ -113,9 +123,17 @@ impl Sender {
             is_last: true,
             data: store_command(self.message_id, object)?,
         };
-        self.association.send(&Pdu::PData { data: vec![command] })?;
-        let count = object.data_set.len().div_ceil(FRAGMENT_BYTES);
-        for (index, fragment) in object.data_set.chunks(FRAGMENT_BYTES).enumerate() {
+        self.association.send(&Pdu::PData {
+            data: vec![command],
+        })?;
+        // An empty data set is one empty fragment, not none.
+        let count = object.data_set.len().div_ceil(FRAGMENT_BYTES).max(1);
+        for index in 0..count {
+            let rest = object
+                .data_set
+                .get(index * FRAGMENT_BYTES..)
+                .unwrap_or_default();
+            let fragment = &rest[..rest.len().min(FRAGMENT_BYTES)];
             let data = PDataValue {
                 presentation_context_id: context,
                 value_type: PDataValueType::Data,
@@ -150,12 +168,20 @@ impl Sender {
 /// The C-STORE-RQ command set (PS3.7 section 9.3.1.1).
 fn store_command(message_id: u16, object: &Outgoing) -> Result<Vec<u8>> {
     let elements = [
-        DataElement::new(Tag(0, 0x0002), VR::UI, dicom_value!(Str, object.sop_class_uid.as_str())),
+        DataElement::new(
+            Tag(0, 0x0002),
+            VR::UI,
+            dicom_value!(Str, object.sop_class_uid.as_str()),
+        ),
         DataElement::new(Tag(0, 0x0100), VR::US, dicom_value!(U16, [0x0001])),
         DataElement::new(Tag(0, 0x0110), VR::US, dicom_value!(U16, [message_id])),
         DataElement::new(Tag(0, 0x0700), VR::US, dicom_value!(U16, [0x0000])),
         DataElement::new(Tag(0, 0x0800), VR::US, dicom_value!(U16, [0x0001])),
-        DataElement::new(Tag(0, 0x1000), VR::UI, dicom_value!(Str, object.sop_instance_uid.as_str())),
+        DataElement::new(
+            Tag(0, 0x1000),
+            VR::UI,
+            dicom_value!(Str, object.sop_instance_uid.as_str()),
+        ),
     ];
     let command = InMemDicomObject::command_from_element_iter(elements);
     let mut bytes = Vec::new();

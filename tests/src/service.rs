@@ -45,12 +45,20 @@ impl Tez {
         let stderr = child.stderr.take().context("stderr is piped")?;
         let ready = follow(stderr, log.clone());
         match ready.recv_timeout(Duration::from_secs(START_SECONDS_MAX)) {
-            Ok((dicom, http)) => Ok(Self { child, dicom, http, log }),
+            Ok((dicom, http)) => Ok(Self {
+                child,
+                dicom,
+                http,
+                log,
+            }),
             Err(_) => {
                 let ended = child.try_wait()?;
                 child.kill()?;
                 child.wait()?;
-                bail!("tez was not ready (ended: {ended:?}); its log:\n{}", tail(&log))
+                bail!(
+                    "tez was not ready (ended: {ended:?}); its log:\n{}",
+                    tail(&log)
+                )
             }
         }
     }
@@ -98,7 +106,10 @@ impl Tez {
                 return last;
             }
             if Instant::now() > end {
-                bail!("study {study_uid} did not end: {last:?}\n{}", tail(&self.log));
+                bail!(
+                    "study {study_uid} did not end: {last:?}\n{}",
+                    tail(&self.log)
+                );
             }
             pause(Duration::from_millis(50));
         }
@@ -152,7 +163,10 @@ impl Drop for Tez {
 
 /// Whether a study's answer holds a finished report and nothing is on its way.
 pub fn is_terminal(study: &Value) -> bool {
-    matches!(study["state"].as_str(), Some("analysed" | "partial" | "not_analysed"))
+    matches!(
+        study["state"].as_str(),
+        Some("analysed" | "partial" | "not_analysed")
+    )
 }
 
 /// The report's part that must not differ between runs and roads.
@@ -166,7 +180,10 @@ pub fn findings_json(study: &Value) -> Value {
 
 /// The checkout's top folder.
 pub fn workspace_root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("tests/ lies in the workspace").to_path_buf()
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .parent()
+        .expect("tests/ lies in the workspace")
+        .to_path_buf()
 }
 
 /// The folder of real data beside the checkout, if it is there. Says so where it is not, so that
@@ -182,7 +199,10 @@ pub fn shared_data(test: &str) -> Option<PathBuf> {
 
 /// Waits without a condition: for polling a service from outside.
 pub fn pause(time: Duration) {
-    #[expect(clippy::disallowed_methods, reason = "polling a process from outside has no condition to wait on")]
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "polling a process from outside has no condition to wait on"
+    )]
     std::thread::sleep(time);
 }
 
@@ -190,7 +210,10 @@ fn settings_text(dir: &Path, extra: &str) -> String {
     // `extra` comes first: its bare keys belong to the top, and its sections may not repeat ours.
     let data_dir = dir.join("data");
     let mut text = format!("data_dir = {:?}\n{extra}\n", data_dir.display().to_string());
-    for (section, line) in [("[dicom]", "port = 0"), ("[http]", "bind = \"127.0.0.1:0\"")] {
+    for (section, line) in [
+        ("[dicom]", "port = 0"),
+        ("[http]", "bind = \"127.0.0.1:0\""),
+    ] {
         if !extra.contains(section) {
             text.push_str(&format!("{section}\n{line}\n"));
         }
@@ -202,12 +225,17 @@ fn settings_text(dir: &Path, extra: &str) -> String {
 fn follow(stderr: std::process::ChildStderr, log: PathBuf) -> mpsc::Receiver<(String, String)> {
     let (sender, receiver) = mpsc::channel();
     std::thread::spawn(move || {
-        let Ok(mut file) = std::fs::File::create(&log) else { return };
+        let Ok(mut file) = std::fs::File::create(&log) else {
+            return;
+        };
         for line in BufReader::new(stderr).lines().map_while(Result::ok) {
             if let Some(addresses) = ready_line(&line) {
                 drop(sender.send(addresses));
             }
-            drop(std::io::Write::write_all(&mut file, format!("{line}\n").as_bytes()));
+            drop(std::io::Write::write_all(
+                &mut file,
+                format!("{line}\n").as_bytes(),
+            ));
         }
     });
     receiver
@@ -216,7 +244,9 @@ fn follow(stderr: std::process::ChildStderr, log: PathBuf) -> mpsc::Receiver<(St
 fn ready_line(line: &str) -> Option<(String, String)> {
     let rest = line.strip_prefix("tez ready ")?;
     let field = |name: &str| {
-        rest.split_whitespace().find_map(|word| word.strip_prefix(name)).map(str::to_owned)
+        rest.split_whitespace()
+            .find_map(|word| word.strip_prefix(name))
+            .map(str::to_owned)
     };
     Some((field("dicom=")?, field("http=")?))
 }

@@ -24,7 +24,10 @@ struct Load {
 
 #[test]
 fn nothing_acknowledged_is_lost_over_kills() {
-    #[expect(clippy::disallowed_methods, reason = "the long form is asked for by the environment")]
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "the long form is asked for by the environment"
+    )]
     let kills: u64 = std::env::var("TEST_KILLS").map_or(20, |text| text.parse().expect("a count"));
     let dir = tempfile::tempdir().expect("a scratch folder");
     let mut random = Random(SEED);
@@ -45,7 +48,11 @@ fn nothing_acknowledged_is_lost_over_kills() {
     }
     ended.append(&mut loads);
     finish(dir.path(), &ended);
-    println!("{kills} kills, {} studies, {} objects acknowledged and found", ended.len(), acknowledged(&ended));
+    println!(
+        "{kills} kills, {} studies, {} objects acknowledged and found",
+        ended.len(),
+        acknowledged(&ended)
+    );
 }
 
 /// Four studies of their own content.
@@ -57,14 +64,23 @@ fn make_loads(dir: &Path, generation: u64) -> Vec<Load> {
             fixtures::make_with_seed("small_head", &folder, seed).expect("a fixture");
             let objects = Outgoing::read_folder(&folder).expect("Part 10 files");
             let study_uid = study_uid_of(&folder);
-            Load { study_uid, objects, acknowledged: Mutex::new(BTreeMap::new()) }
+            Load {
+                study_uid,
+                objects,
+                acknowledged: Mutex::new(BTreeMap::new()),
+            }
         })
         .collect()
 }
 
 fn study_uid_of(folder: &Path) -> String {
-    let first = std::fs::read_dir(folder).expect("a folder").next().expect("a file").expect("an entry");
-    let header = pipeline::intake::read_instance(&first.path(), &pipeline::limits::Limits::default());
+    let first = std::fs::read_dir(folder)
+        .expect("a folder")
+        .next()
+        .expect("a file")
+        .expect("an entry");
+    let header =
+        pipeline::intake::read_instance(&first.path(), &pipeline::limits::Limits::default());
     header.expect("a header").study_uid.to_string()
 }
 
@@ -86,10 +102,17 @@ fn push_until_killed(tez: Tez, loads: &[Load], patience: Duration) {
 fn push(address: &str, title: &str, load: &Load) -> anyhow::Result<()> {
     let mut sender = Sender::connect(address, title, &load.objects)?;
     for object in &load.objects {
-        let known = load.acknowledged.lock().expect("no sender panics").contains_key(&object.sop_instance_uid);
+        let known = load
+            .acknowledged
+            .lock()
+            .expect("no sender panics")
+            .contains_key(&object.sop_instance_uid);
         if !known && sender.store(object)? == SUCCESS {
             let hash = content_hash(&object.transfer_syntax_uid, &object.data_set);
-            load.acknowledged.lock().expect("no sender panics").insert(object.sop_instance_uid.clone(), hash);
+            load.acknowledged
+                .lock()
+                .expect("no sender panics")
+                .insert(object.sop_instance_uid.clone(), hash);
         }
     }
     sender.release()
@@ -105,13 +128,19 @@ fn content_hash(transfer_syntax_uid: &str, data_set: &[u8]) -> ContentHash {
 fn check_objects<'a>(data: &Path, loads: impl Iterator<Item = &'a Load>) {
     let mut on_disk = BTreeMap::new();
     for path in files_below(&data.join("objects")) {
-        let object = Outgoing::read(&path).unwrap_or_else(|error| panic!("{}: {error:#}", path.display()));
+        let object =
+            Outgoing::read(&path).unwrap_or_else(|error| panic!("{}: {error:#}", path.display()));
         let hash = content_hash(&object.transfer_syntax_uid, &object.data_set);
         on_disk.insert(object.sop_instance_uid, hash);
     }
     for load in loads {
         for (uid, hash) in load.acknowledged.lock().expect("no sender panics").iter() {
-            assert_eq!(on_disk.get(uid), Some(hash), "acknowledged object {uid} of study {}", load.study_uid);
+            assert_eq!(
+                on_disk.get(uid),
+                Some(hash),
+                "acknowledged object {uid} of study {}",
+                load.study_uid
+            );
         }
     }
 }
@@ -120,10 +149,16 @@ fn files_below(folder: &Path) -> Vec<PathBuf> {
     let mut files = Vec::new();
     let mut folders = vec![folder.to_path_buf()];
     while let Some(folder) = folders.pop() {
-        let Ok(entries) = std::fs::read_dir(&folder) else { continue };
+        let Ok(entries) = std::fs::read_dir(&folder) else {
+            continue;
+        };
         for entry in entries {
             let path = entry.expect("an entry").path();
-            if path.is_dir() { folders.push(path) } else { files.push(path) }
+            if path.is_dir() {
+                folders.push(path)
+            } else {
+                files.push(path)
+            }
         }
     }
     files
@@ -146,7 +181,10 @@ fn finish(dir: &Path, loads: &[Load]) {
 }
 
 fn acknowledged(loads: &[Load]) -> usize {
-    loads.iter().map(|load| load.acknowledged.lock().expect("no sender panics").len()).sum()
+    loads
+        .iter()
+        .map(|load| load.acknowledged.lock().expect("no sender panics").len())
+        .sum()
 }
 
 /// SplitMix64: the kills fall at the same moments on every run, as far as the machine allows.

@@ -25,14 +25,21 @@ impl Volume {
         let object = ReaderOptions::new().read_file(path).expect("a NIfTI file");
         let slice_step_mm = f64::from(object.header().pixdim[3]);
         let hounsfield = object.into_volume().into_ndarray::<f32>().expect("voxels");
-        Self { hounsfield: hounsfield.into_dimensionality().expect("three axes"), slice_step_mm }
+        Self {
+            hounsfield: hounsfield.into_dimensionality().expect("three axes"),
+            slice_step_mm,
+        }
     }
 
     /// Linear between slices; `None` past the ends.
     fn at(&self, i: usize, j: usize, height_mm: f64) -> Option<f64> {
         let k = height_mm / self.slice_step_mm;
         let below = k.floor();
-        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "heights begin at zero")]
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "heights begin at zero"
+        )]
         let low = below as usize;
         let lower = f64::from(*self.hounsfield.get((i, j, low))?);
         let upper = f64::from(*self.hounsfield.get((i, j, low + 1))?);
@@ -46,7 +53,11 @@ fn one_file(folder: &Path, part: &str) -> PathBuf {
         .expect("a folder")
         .map(|entry| entry.expect("an entry").path())
         .filter(|path| {
-            let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            let name = path
+                .file_name()
+                .unwrap_or_default()
+                .to_string_lossy()
+                .into_owned();
             name.contains(part) && name.contains(".nii")
         })
         .collect();
@@ -76,12 +87,20 @@ fn mean_difference_hu(ours: &Volume, reference: &Volume) -> (f64, u32) {
 
 #[test]
 fn the_rectified_real_head_matches_dcm2niix() {
-    let Some(shared) = shared_data("the_rectified_real_head_matches_dcm2niix") else { return };
+    let Some(shared) = shared_data("the_rectified_real_head_matches_dcm2niix") else {
+        return;
+    };
     let head = shared.join("data/ge-head");
     let scratch = tempfile::tempdir().expect("a scratch folder");
     let (theirs, ours) = (scratch.path().join("theirs"), scratch.path().join("ours"));
     std::fs::create_dir_all(&theirs).expect("a folder");
-    peers::run(Command::new("dcm2niix").args(["-f", "head", "-o"]).arg(&theirs).arg(&head)).expect("dcm2niix");
+    peers::run(
+        Command::new("dcm2niix")
+            .args(["-f", "head", "-o"])
+            .arg(&theirs)
+            .arg(&head),
+    )
+    .expect("dcm2niix");
     peers::run(
         Command::new(TEZ)
             .args(["triage", "--json", "--volume-out"])
@@ -93,9 +112,16 @@ fn the_rectified_real_head_matches_dcm2niix() {
     let reference = Volume::read(&one_file(&theirs, "Tilt"));
     let rectified = Volume::read(&one_file(&ours, ""));
     let across = |volume: &Volume| (volume.hounsfield.dim().0, volume.hounsfield.dim().1);
-    assert_eq!(across(&rectified), across(&reference), "columns and padded rows");
+    assert_eq!(
+        across(&rectified),
+        across(&reference),
+        "columns and padded rows"
+    );
     let (difference_hu, count) = mean_difference_hu(&rectified, &reference);
     println!("mean absolute difference {difference_hu:.2} HU over {count} voxels");
-    assert!(count > 2_000_000, "{count} voxels of the head were compared");
+    assert!(
+        count > 2_000_000,
+        "{count} voxels of the head were compared"
+    );
     assert!(difference_hu <= DIFFERENCE_HU_MAX, "{difference_hu:.2} HU");
 }

@@ -106,25 +106,25 @@ fn each_fault_of_a_header_is_refused_by_its_own_name() {
             i.sop_class_uid = Uid::new("1.2.840.10008.5.1.4.1.1.7").unwrap();
         }),
         (ReasonCode::Localizer, |i| {
-            i.series.image_type[2] = "LOCALIZER".into()
+            i.series.image_type[2] = "LOCALIZER".into();
         }),
         (ReasonCode::Localizer, |i| {
-            i.series.series_description = "Topogram 0.6".into()
+            i.series.series_description = "Topogram 0.6".into();
         }),
         (ReasonCode::Derived, |i| {
-            i.series.image_type[0] = "DERIVED".into()
+            i.series.image_type[0] = "DERIVED".into();
         }),
         (ReasonCode::Derived, |i| {
-            i.series.image_type[1] = "SECONDARY".into()
+            i.series.image_type[1] = "SECONDARY".into();
         }),
         (ReasonCode::Derived, |i| {
-            i.series.image_type.push("MPR".into())
+            i.series.image_type.push("MPR".into());
         }),
         (ReasonCode::Derived, |i| {
-            i.series.image_type.push("CT_SOM5 MIP".into())
+            i.series.image_type.push("CT_SOM5 MIP".into());
         }),
         (ReasonCode::Derived, |i| {
-            i.series.series_description = "Dose Report".into()
+            i.series.series_description = "Dose Report".into();
         }),
         (ReasonCode::NotAxial, |i| {
             i.frames[0].orientation = Some([[1.0, 0.0, 0.0], [0.0, 0.0, -1.0]]);
@@ -132,22 +132,22 @@ fn each_fault_of_a_header_is_refused_by_its_own_name() {
             i.frames[0].position_mm = Some([0.0, height, 0.0]);
         }),
         (ReasonCode::BoneKernel, |i| {
-            i.series.kernel = "BONEPLUS".into()
+            i.series.kernel = "BONEPLUS".into();
         }),
         (ReasonCode::Contrast, |i| {
-            i.series.contrast_agent = "OMNIPAQUE".into()
+            i.series.contrast_agent = "OMNIPAQUE".into();
         }),
         (ReasonCode::Contrast, |i| {
-            i.series.series_description = "CTA 0.75".into()
+            i.series.series_description = "CTA 0.75".into();
         }),
         (ReasonCode::OtherBodyPart, |i| {
-            i.series.body_part = "CHEST".into()
+            i.series.body_part = "CHEST".into();
         }),
         (ReasonCode::SliceThicknessOutOfRange, |i| {
-            i.frames[0].thickness_mm = Some(12.0)
+            i.frames[0].thickness_mm = Some(12.0);
         }),
         (ReasonCode::MissingGeometry, |i| {
-            i.frames[0].position_mm = None
+            i.frames[0].position_mm = None;
         }),
     ];
     for (index, (code, change)) in faults.into_iter().enumerate() {
@@ -173,14 +173,14 @@ fn odd_but_legal_headers_pass_with_a_remark_at_most() {
         (&[], |i| i.series.body_part = "Голова".into()),
         (&[], |i| i.series.contrast_agent = "NONE".into()),
         (&[], |i| {
-            i.series.series_description = "HEAD W/O CONTRAST".into()
+            i.series.series_description = "HEAD W/O CONTRAST".into();
         }),
         (&[], |i| i.series.modality = String::new()),
         (&[ReasonCode::OtherBodyPart], |i| {
-            i.series.body_part = "UNKNOWN".into()
+            i.series.body_part = "UNKNOWN".into();
         }),
         (&[ReasonCode::BoneKernel], |i| {
-            i.series.kernel = String::new()
+            i.series.kernel = String::new();
         }),
         (&[ReasonCode::Derived], |i| i.series.image_type = Vec::new()),
     ];
