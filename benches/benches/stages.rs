@@ -29,17 +29,28 @@ fn study(name: &'static str) -> Study {
     let folder = tempfile::tempdir().expect("a scratch folder");
     fixtures::make(name, folder.path()).expect("a fixture");
     let entries = std::fs::read_dir(folder.path()).expect("a folder");
-    let files = entries.map(|entry| entry.expect("an entry").path()).collect();
-    Study { name, files, _folder: folder }
+    let files = entries
+        .map(|entry| entry.expect("an entry").path())
+        .collect();
+    Study {
+        name,
+        files,
+        _folder: folder,
+    }
 }
 
 fn headers(files: &[PathBuf]) -> Vec<Instance> {
     let limits = Limits::default();
-    files.iter().map(|file| read_instance(file, &limits).expect("a header")).collect()
+    files
+        .iter()
+        .map(|file| read_instance(file, &limits).expect("a header"))
+        .collect()
 }
 
 fn network() -> Network {
-    let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("a workspace");
+    let workspace = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .parent()
+        .expect("a workspace");
     let library = Library::load(&workspace.join(".cache/onnxruntime/libonnxruntime.so"))
         .expect("ONNX Runtime: run `cargo xtask setup`");
     Network::built_in(&library, 1).expect("the model inside the program")
@@ -47,9 +58,15 @@ fn network() -> Network {
 
 fn stages(criterion: &mut Criterion) {
     let limits = Limits::default();
-    let contract = ModelCard::built_in().expect("the card inside the program").input.contract;
+    let contract = ModelCard::built_in()
+        .expect("the card inside the program")
+        .input
+        .contract;
     let mut network = network();
-    let watch = Watch { elapsed_ms: &|| 0.0, entered: &|_| {} };
+    let watch = Watch {
+        elapsed_ms: &|| 0.0,
+        entered: &|_| {},
+    };
     for study in STUDIES.map(study) {
         let instances = headers(&study.files);
         let ranked = candidates(&instances, &limits);
@@ -60,7 +77,9 @@ fn stages(criterion: &mut Criterion) {
 
         let mut group = criterion.benchmark_group(study.name);
         group.sample_size(10);
-        group.bench_function("header scan", |bencher| bencher.iter(|| headers(black_box(&study.files))));
+        group.bench_function("header scan", |bencher| {
+            bencher.iter(|| headers(black_box(&study.files)));
+        });
         group.bench_function("series choice", |bencher| {
             bencher.iter(|| candidates(black_box(&instances), &limits).len());
         });

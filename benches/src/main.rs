@@ -30,7 +30,11 @@ struct Arguments {
 fn main() -> Result<()> {
     let arguments = Arguments::parse();
     let binary = workspace_root().join(&arguments.binary);
-    ensure!(binary.is_file(), "{} is missing: run `cargo build --release`", binary.display());
+    ensure!(
+        binary.is_file(),
+        "{} is missing: run `cargo build --release`",
+        binary.display()
+    );
     let scratch = tempfile::tempdir()?;
     for name in ["thick32", "thin300"] {
         let folder = scratch.path().join(name);
@@ -51,7 +55,9 @@ struct Run {
 
 fn last_slice_to_finding(binary: &Path, name: &str, folder: &Path, runs: usize) -> Result<()> {
     let objects = Outgoing::read_folder(folder)?;
-    let runs: Vec<Run> = (0..runs).map(|_| one_run(binary, &objects)).collect::<Result<_>>()?;
+    let runs: Vec<Run> = (0..runs)
+        .map(|_| one_run(binary, &objects))
+        .collect::<Result<_>>()?;
     let median = |pick: fn(&Run) -> f64| median(runs.iter().map(pick).collect());
     say(&format!(
         "{name}: {} slices; sent in {:.2} s; last slice to finding {:.0} ms, {:.0} ms of it inference, {:.0} ms the rest; \
@@ -85,14 +91,16 @@ fn one_run(binary: &Path, objects: &[Outgoing]) -> Result<Run> {
     Ok(Run {
         association_s: (last_slice - begin).as_secs_f64(),
         to_finding_ms,
-        inference_ms: report["report"]["timing_ms"]["inference"].as_f64().context("an inference time")?,
+        inference_ms: report["report"]["timing_ms"]["inference"]
+            .as_f64()
+            .context("an inference time")?,
         memory_mib: [at_rest, memory_mib(tez.pid(), "VmHWM")?],
     })
 }
 
 /// Asks for the worklist until its first study is finished.
 fn first_finished_row(tez: &Tez) -> Result<Value> {
-    let end = Instant::now() + Duration::from_secs(60);
+    let end = Instant::now() + Duration::from_mins(1);
     loop {
         let worklist = tez.get("/api/v1/worklist")?;
         if let Some(row) = worklist["studies"].get(0)
@@ -101,7 +109,11 @@ fn first_finished_row(tez: &Tez) -> Result<Value> {
             ensure!(row["state"] == "analysed", "the study ended as {row}");
             return Ok(row.clone());
         }
-        ensure!(Instant::now() < end, "no study was finished: {worklist}\n{}", tez.log());
+        ensure!(
+            Instant::now() < end,
+            "no study was finished: {worklist}\n{}",
+            tez.log()
+        );
         pause(Duration::from_millis(2));
     }
 }
@@ -109,8 +121,15 @@ fn first_finished_row(tez: &Tez) -> Result<Value> {
 /// A line of `/proc/PID/status`, turned into MiB.
 fn memory_mib(pid: u32, field: &str) -> Result<f64> {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
-    let line = status.lines().find(|line| line.starts_with(field)).context("a memory figure")?;
-    let kib: f64 = line.split_whitespace().nth(1).context("a number")?.parse()?;
+    let line = status
+        .lines()
+        .find(|line| line.starts_with(field))
+        .context("a memory figure")?;
+    let kib: f64 = line
+        .split_whitespace()
+        .nth(1)
+        .context("a number")?
+        .parse()?;
     Ok(kib / 1024.0)
 }
 
@@ -133,7 +152,9 @@ fn stow_rates(binary: &Path, folder: &Path, arguments: &Arguments) -> Result<()>
     }
     let ours = median(rates[0].clone());
     if arguments.without_orthanc {
-        say(&format!("STOW-RS, one POST of {slices} slices: {ours:.0} slices/s"));
+        say(&format!(
+            "STOW-RS, one POST of {slices} slices: {ours:.0} slices/s"
+        ));
     } else {
         let theirs = median(rates[1].clone());
         say(&format!(
@@ -162,7 +183,16 @@ fn stow_seconds(url: &str, body: &Path) -> Result<f64> {
     let begin = Instant::now();
     peers::run(
         Command::new("curl")
-            .args(["--silent", "--show-error", "--fail-with-body", "-H", "Expect:", "-o", "/dev/null", "-H"])
+            .args([
+                "--silent",
+                "--show-error",
+                "--fail-with-body",
+                "-H",
+                "Expect:",
+                "-o",
+                "/dev/null",
+                "-H",
+            ])
             .arg("Content-Type: multipart/related; type=\"application/dicom\"; boundary=BOUNDARY")
             .args(["-H", "Accept: application/dicom+json", "--data-binary"])
             .arg(format!("@{}", body.display()))

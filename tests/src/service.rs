@@ -44,23 +44,21 @@ impl Tez {
             .with_context(|| format!("starting {}", binary.display()))?;
         let stderr = child.stderr.take().context("stderr is piped")?;
         let ready = follow(stderr, log.clone());
-        match ready.recv_timeout(Duration::from_secs(START_SECONDS_MAX)) {
-            Ok((dicom, http)) => Ok(Self {
+        if let Ok((dicom, http)) = ready.recv_timeout(Duration::from_secs(START_SECONDS_MAX)) {
+            return Ok(Self {
                 child,
                 dicom,
                 http,
                 log,
-            }),
-            Err(_) => {
-                let ended = child.try_wait()?;
-                child.kill()?;
-                child.wait()?;
-                bail!(
-                    "tez was not ready (ended: {ended:?}); its log:\n{}",
-                    tail(&log)
-                )
-            }
+            });
         }
+        let ended = child.try_wait()?;
+        child.kill()?;
+        child.wait()?;
+        bail!(
+            "tez was not ready (ended: {ended:?}); its log:\n{}",
+            tail(&log)
+        )
     }
 
     /// Port of the DICOM listener.
@@ -179,6 +177,10 @@ pub fn findings_json(study: &Value) -> Value {
 }
 
 /// The checkout's top folder.
+///
+/// # Panics
+///
+/// Never: this crate's folder has a parent.
 pub fn workspace_root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR"))
         .parent()
@@ -188,6 +190,10 @@ pub fn workspace_root() -> PathBuf {
 
 /// The folder of real data beside the checkout, if it is there. Says so where it is not, so that
 /// `cargo xtask test` can count what was left out.
+#[expect(
+    clippy::print_stderr,
+    reason = "it is how a test says that it was left out"
+)]
 pub fn shared_data(test: &str) -> Option<PathBuf> {
     let shared = workspace_root().parent()?.join("shared");
     if shared.join("data").is_dir() {
@@ -215,7 +221,7 @@ fn settings_text(dir: &Path, extra: &str) -> String {
         ("[http]", "bind = \"127.0.0.1:0\""),
     ] {
         if !extra.contains(section) {
-            text.push_str(&format!("{section}\n{line}\n"));
+            text.extend([section, "\n", line, "\n"]);
         }
     }
     text

@@ -1,6 +1,7 @@
 //! `kill -9` while four senders push: nothing acknowledged is lost, every complete study ends.
 //!
 //! Twenty kills by default; `TEST_KILLS` sets another count (`cargo xtask kill-test`).
+#![expect(clippy::panic, reason = "a failed test panics, in its helpers too")]
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -155,9 +156,9 @@ fn files_below(folder: &Path) -> Vec<PathBuf> {
         for entry in entries {
             let path = entry.expect("an entry").path();
             if path.is_dir() {
-                folders.push(path)
+                folders.push(path);
             } else {
-                files.push(path)
+                files.push(path);
             }
         }
     }
@@ -187,7 +188,7 @@ fn acknowledged(loads: &[Load]) -> usize {
         .sum()
 }
 
-/// SplitMix64: the kills fall at the same moments on every run, as far as the machine allows.
+/// `SplitMix64`: the kills fall at the same moments on every run, as far as the machine allows.
 struct Random(u64);
 
 impl Random {
