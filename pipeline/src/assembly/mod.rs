@@ -2,7 +2,7 @@
 //!
 //! Others guess by a timer when a study is complete. Here the timer is the fallback: once the
 //! sender says that it has finished, a stack without gaps that reaches from above the vertex to
-//! the skull base is analysed at once ([`completeness`]); what is not provably whole waits a quiet
+//! the skull base is analysed at once ([`completeness()`]); what is not provably whole waits a quiet
 //! time. Slices that come later re-open the study ([`step`]).
 
 mod completeness;
