@@ -2,6 +2,7 @@
 //!
 //! Every figure is printed with what it was measured on; `benches/README.md` keeps a table of them.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -36,13 +37,21 @@ fn main() -> Result<()> {
         binary.display()
     );
     let scratch = tempfile::tempdir()?;
+    let mut exceeded = Vec::new();
     for name in ["thick32", "thin300"] {
         let folder = scratch.path().join(name);
         fixtures::make(name, &folder).with_context(|| format!("making {name}"))?;
-        last_slice_to_finding(&binary, name, &folder, arguments.runs)?;
+        exceeded.extend(last_slice_to_finding(
+            &binary,
+            name,
+            &folder,
+            arguments.runs,
+        )?);
     }
     let thin = scratch.path().join("thin300");
-    stow_rates(&binary, &thin, &arguments)
+    stow_rates(&binary, &thin, &arguments)?;
+    ensure!(exceeded.is_empty(), "over budget: {}", exceeded.join("; "));
+    Ok(())
 }
 
 /// One study's times and the server's memory.
@@ -50,27 +59,64 @@ struct Run {
     association_s: f64,
     to_finding_ms: f64,
     inference_ms: f64,
+    prepared_ms: f64,
     memory_mib: [f64; 2],
 }
 
-fn last_slice_to_finding(binary: &Path, name: &str, folder: &Path, runs: usize) -> Result<()> {
+/// What each figure may be at most: by figure, then by study.
+type Budgets = BTreeMap<String, toml::Value>;
+
+fn budgets() -> Result<Budgets> {
+    let path = workspace_root().join("benches/BUDGETS.toml");
+    let text = std::fs::read_to_string(&path)?;
+    toml::from_str(&text).with_context(|| format!("reading {}", path.display()))
+}
+
+/// Prints the study's figures; returns those that exceed their budgets.
+fn last_slice_to_finding(
+    binary: &Path,
+    name: &str,
+    folder: &Path,
+    runs: usize,
+) -> Result<Vec<String>> {
     let objects = Outgoing::read_folder(folder)?;
     let runs: Vec<Run> = (0..runs)
         .map(|_| one_run(binary, &objects))
         .collect::<Result<_>>()?;
     let median = |pick: fn(&Run) -> f64| median(runs.iter().map(pick).collect());
+    let figures = [
+        ("sending_s", median(|run| run.association_s)),
+        ("to_finding_ms", median(|run| run.to_finding_ms)),
+        ("inference_ms", median(|run| run.inference_ms)),
+        (
+            "to_finding_without_inference_ms",
+            median(|run| run.to_finding_ms - run.inference_ms),
+        ),
+        ("decode_to_prepared_ms", median(|run| run.prepared_ms)),
+        ("memory_at_rest_mib", median(|run| run.memory_mib[0])),
+        ("memory_most_mib", median(|run| run.memory_mib[1])),
+    ];
     say(&format!(
-        "{name}: {} slices; sent in {:.2} s; last slice to finding {:.0} ms, {:.0} ms of it inference, {:.0} ms the rest; \
-         server {:.0} MiB at rest, {:.0} MiB at most",
+        "{name}, {} slices, median of {} runs",
         objects.len(),
-        median(|run| run.association_s),
-        median(|run| run.to_finding_ms),
-        median(|run| run.inference_ms),
-        median(|run| run.to_finding_ms - run.inference_ms),
-        median(|run| run.memory_mib[0]),
-        median(|run| run.memory_mib[1]),
+        runs.len()
     ));
-    Ok(())
+    let budgets = budgets()?;
+    let mut exceeded = Vec::new();
+    for (figure, value) in figures {
+        let budget = budgets.get(figure).and_then(|studies| studies.get(name));
+        let budget = budget
+            .and_then(toml::Value::as_integer)
+            .map(|most| most as f64);
+        say(&format!(
+            "  {figure:34} {value:8.2}{}",
+            budget.map_or(String::new(), |most| format!("  of {most}"))
+        ));
+        if budget.is_some_and(|most| value > most) {
+            exceeded.push(format!("{name} {figure}: {value:.2}"));
+        }
+    }
+    Ok(exceeded)
 }
 
 fn one_run(binary: &Path, objects: &[Outgoing]) -> Result<Run> {
@@ -88,12 +134,15 @@ fn one_run(binary: &Path, objects: &[Outgoing]) -> Result<Run> {
     let to_finding_ms = last_slice.elapsed().as_secs_f64() * 1e3;
     let uid = row["study_uid"].as_str().context("a study UID")?;
     let report = tez.report(uid, 1)?;
+    let stage_ms = |stage: &str| {
+        let time = report["report"]["timing_ms"][stage].as_f64();
+        time.with_context(|| format!("no time of stage {stage}"))
+    };
     Ok(Run {
         association_s: (last_slice - begin).as_secs_f64(),
         to_finding_ms,
-        inference_ms: report["report"]["timing_ms"]["inference"]
-            .as_f64()
-            .context("an inference time")?,
+        inference_ms: stage_ms("inference")?,
+        prepared_ms: stage_ms("volume")? + stage_ms("prepare")?,
         memory_mib: [at_rest, memory_mib(tez.pid(), "VmHWM")?],
     })
 }

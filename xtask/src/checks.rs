@@ -87,7 +87,17 @@ pub(crate) fn bench(arguments: &[&str]) -> Result<()> {
     command
         .args(["bench", "--package", "benches", "--locked", "--"])
         .args(arguments);
-    step("benchmarks", || run(&mut command))
+    step("benchmarks", || run(&mut command))?;
+    cargo_step(&["build", "--release", "--package", "server", "--locked"])?;
+    cargo_step(&[
+        "run",
+        "--release",
+        "--package",
+        "benches",
+        "--bin",
+        "service-bench",
+        "--locked",
+    ])
 }
 
 fn format_and_lints() -> Result<()> {
