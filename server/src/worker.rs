@@ -4,10 +4,12 @@
 //! tried again with every study, so that a cured library or model needs no restart. Studies that
 //! ended without a model meanwhile are analysed at the next start.
 
+use std::convert::Infallible;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
-use std::sync::mpsc::{Receiver, Sender};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 use std::{io, thread};
 
 use models::analysis::{Watch, analyse};
@@ -118,11 +120,32 @@ pub struct Done {
     pub report: StudyReport,
 }
 
-/// The worker threads. They end when this is dropped, each after the study that it has.
+/// How long dropping [`Workers`] waits for a study that is being analysed.
+const LAST_STUDY_TIME_MAX: Duration = Duration::from_secs(20);
+
+/// The worker threads. Dropping this ends them, each after the study that it has, and waits for
+/// that: ONNX Runtime takes its library down when the process ends, and a thread that still loads
+/// or runs a model then brings the process down with a segmentation fault.
 #[derive(Debug)]
 pub struct Workers {
-    jobs: Sender<Job>,
+    /// `None` once they are told to end.
+    jobs: Option<Sender<Job>>,
+    /// Nothing is ever sent: it is disconnected when the last thread has ended.
+    all_ended: Mutex<Receiver<Infallible>>,
     count: usize,
+}
+
+impl Drop for Workers {
+    fn drop(&mut self) {
+        self.jobs = None;
+        let all_ended = self
+            .all_ended
+            .get_mut()
+            .unwrap_or_else(PoisonError::into_inner);
+        if all_ended.recv_timeout(LAST_STUDY_TIME_MAX) == Err(RecvTimeoutError::Timeout) {
+            tracing::warn!("an analysis still runs; it is done again at the next start");
+        }
+    }
 }
 
 impl Workers {
@@ -137,7 +160,8 @@ impl Workers {
         limits: &Limits,
         done: &UnboundedSender<Done>,
     ) -> io::Result<Self> {
-        let (jobs, waiting) = std::sync::mpsc::channel();
+        let (jobs, waiting) = channel();
+        let (alive, all_ended) = channel();
         let waiting = Arc::new(Mutex::new(waiting));
         for number in 1..=count {
             let worker = Worker {
@@ -145,12 +169,17 @@ impl Workers {
                 make: Arc::clone(make),
                 limits: limits.clone(),
                 done: done.clone(),
+                _alive: alive.clone(),
             };
             thread::Builder::new()
                 .name(format!("worker-{number}"))
                 .spawn(move || worker.run())?;
         }
-        Ok(Self { jobs, count })
+        Ok(Self {
+            jobs: Some(jobs),
+            all_ended: Mutex::new(all_ended),
+            count,
+        })
     }
 
     /// How many studies can be analysed at the same time.
@@ -161,7 +190,11 @@ impl Workers {
     /// Gives `job` to the first worker that is free.
     pub fn give(&self, job: Job) {
         // The receiver is shared by threads that only end when this sender is dropped.
-        if self.jobs.send(job).is_err() {
+        let given = self
+            .jobs
+            .as_ref()
+            .is_some_and(|jobs| jobs.send(job).is_ok());
+        if !given {
             tracing::error!("all workers have ended; studies wait until Tez is started again");
         }
     }
@@ -172,10 +205,14 @@ struct Worker {
     make: MakeAnalyse,
     limits: Limits,
     done: UnboundedSender<Done>,
+    /// Dropped with the thread's session: see [`Workers`].
+    _alive: Sender<Infallible>,
 }
 
 impl Worker {
     fn run(self) {
+        // Declared after `self`, so dropped before it: the session is gone when the thread counts
+        // as ended.
         let mut analyse = catch_unwind(AssertUnwindSafe(|| (self.make)())).ok();
         while let Some(job) = self.next() {
             let report = self.report(&job, &mut analyse);

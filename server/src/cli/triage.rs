@@ -47,7 +47,7 @@ pub(super) struct TriageArgs {
     /// Print one JSON object for each study, one on a line.
     #[arg(long)]
     json: bool,
-    /// Write each study's rectified volume to this folder as STUDY_UID.nii.gz (NIfTI-1,
+    /// Write each study's rectified volume to this folder, named by the study's UID (NIfTI-1,
     /// Hounsfield units).
     #[arg(long, value_name = "DIR")]
     volume_out: Option<PathBuf>,
