@@ -14,9 +14,8 @@ use std::{io, thread};
 
 use models::analysis::{Watch, analyse};
 use models::findings::Outcome;
-use models::report::{ReportState, StudyReport};
+use models::report::StudyReport;
 use models::runtime::Network;
-use models::triage::prioritise;
 use pipeline::instance::Instance;
 use pipeline::intake::read_instance;
 use pipeline::limits::Limits;
@@ -267,26 +266,13 @@ pub fn read_headers(paths: &[PathBuf], limits: &Limits) -> Vec<Instance> {
 
 /// The report of a study of which nothing was analysed.
 pub fn not_analysed(study_uid: &Uid, reasons: Vec<Reason>) -> StudyReport {
-    let decision = prioritise(&Outcome::NotAnalysed {
-        reasons: reasons.clone(),
-    });
-    StudyReport {
-        study_uid: study_uid.clone(),
-        state: ReportState::NotAnalysed,
-        reasons,
-        priority: decision.priority,
-        priority_because: decision.because,
-        policy_version: decision.policy_version,
-        findings: Vec::new(),
-        series: Vec::new(),
-        geometry: None,
-        model: None,
-        timing_ms: std::collections::BTreeMap::new(),
-    }
+    StudyReport::of_outcome(study_uid, Outcome::NotAnalysed { reasons })
 }
 
 #[cfg(test)]
 mod tests {
+    use models::report::ReportState;
+
     use super::*;
     use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
