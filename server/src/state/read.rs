@@ -250,6 +250,7 @@ fn study_row(row: &AnyRow) -> Result<StudyRow, StateError> {
         internal_id: row.try_get("internal_id")?,
         state: state(row)?,
         generation: row.try_get("generation")?,
+        interruptions: row.try_get("interruptions")?,
         result: summary(row)?,
         patient: patient(row)?,
         counts: ObjectCounts {

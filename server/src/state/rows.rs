@@ -113,6 +113,9 @@ pub struct StudyRow {
     pub state: StudyState,
     /// The round of analysis it is in: 1, and one more each time it is re-opened.
     pub generation: i64,
+    /// How often Tez ended while it analysed the study as it is now. After 20 times it is not
+    /// analysed, until it is sent again.
+    pub interruptions: i64,
     /// What its newest result says; an older one stands until the new one is there.
     #[serde(flatten)]
     pub result: ResultSummary,

@@ -27,6 +27,7 @@ fn study(number: i64, priority: Priority, received: i64) -> StudyRow {
         internal_id: number,
         state: StudyState::Receiving,
         generation: 1,
+        interruptions: number,
         result: ResultSummary {
             priority,
             ..ResultSummary::none_yet()

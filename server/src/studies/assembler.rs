@@ -15,12 +15,12 @@ use tokio::task::{JoinSet, spawn_blocking};
 
 use super::life::Check;
 use super::scan::{Scanned, ScannedObject, scan, scan_recovered};
-use super::study::{Added, Objects, Study};
+use super::study::{Added, INTERRUPTIONS_MAX, Objects, Place, Study};
 use super::{Parts, stop_time_max};
 use crate::events::What;
 use crate::intake::{IntakeEvent, Receipt};
 use crate::objects::RecoveredObject;
-use crate::state::{Changes, ObjectRow, Problem, StateError, StudyState};
+use crate::state::{Changes, ObjectRow, Problem, StateError, StudyRow, StudyState};
 use crate::telemetry;
 use crate::worker::{Done, Workers};
 
@@ -38,10 +38,12 @@ pub(super) struct Assembler {
     pub(super) sessions: BTreeMap<u64, BTreeSet<Uid>>,
     /// Ends of quiet times, in order.
     pub(super) alarms: BTreeSet<(Duration, Uid)>,
-    /// Studies that wait for a worker, oldest complete first.
-    pub(super) queue: BTreeSet<(Timestamp, i64, Uid)>,
+    /// Studies that wait for a worker.
+    pub(super) queue: BTreeSet<Place>,
     /// Studies that workers have.
     pub(super) busy: usize,
+    /// The one study that a worker has is to stay alone: Tez ended under it before.
+    pub(super) alone: bool,
     /// Checks of completeness that run.
     pub(super) checks: JoinSet<Check>,
     internal_id_last: i64,
@@ -68,6 +70,7 @@ impl Assembler {
             alarms: BTreeSet::new(),
             queue: BTreeSet::new(),
             busy: 0,
+            alone: false,
             checks: JoinSet::new(),
             turn: Turn::default(),
         })
@@ -80,20 +83,7 @@ impl Assembler {
         on_disk: Vec<RecoveredObject>,
     ) -> Result<(), StateError> {
         for row in self.parts.state.unfinished().await? {
-            let uid = row.study_uid.clone();
-            let phase = match row.state {
-                StudyState::Receiving => Phase::received(self.moment("")).0,
-                _ => Phase::Queued,
-            };
-            let mut study = Study::parked(row, phase);
-            if let Phase::Settling { until } = phase {
-                study.objects = Some(self.read_objects(&uid).await);
-                self.open.insert(uid.clone(), study);
-                self.set_alarm(&uid, until);
-            } else {
-                self.open.insert(uid.clone(), study);
-                self.enqueue(&uid);
-            }
+            self.take_up(row).await;
         }
         let known = self.parts.state.known_paths().await?;
         let is_new = |one: &RecoveredObject| !known.contains(&one.object.path);
@@ -112,6 +102,37 @@ impl Assembler {
         }
         self.end_turn().await;
         Ok(())
+    }
+
+    async fn take_up(&mut self, row: StudyRow) {
+        let uid = row.study_uid.clone();
+        let interrupted = row.state == StudyState::Analysing;
+        let phase = match row.state {
+            StudyState::Receiving => Phase::received(self.moment("")).0,
+            _ => Phase::Queued,
+        };
+        let mut study = Study::parked(row, phase);
+        if let Phase::Settling { until } = phase {
+            study.objects = Some(self.read_objects(&uid).await);
+            self.open.insert(uid.clone(), study);
+            self.set_alarm(&uid, until);
+            return;
+        }
+        if interrupted {
+            study.row.interruptions += 1;
+            tracing::warn!(
+                study = study.row.internal_id,
+                interruptions = study.row.interruptions,
+                "Tez ended while it analysed this study"
+            );
+        }
+        let given_up = interrupted && study.row.interruptions >= INTERRUPTIONS_MAX;
+        self.open.insert(uid.clone(), study);
+        if given_up {
+            self.give_up(&uid).await;
+        } else {
+            self.enqueue(&uid);
+        }
     }
 
     pub(super) async fn run(
@@ -174,7 +195,7 @@ impl Assembler {
         for one in scanned {
             match one {
                 Scanned::Object(object) => self.take_object(*object).await,
-                Scanned::Finished(session) => self.finish_session(session),
+                Scanned::Finished(session) => self.finish_session(session).await,
                 Scanned::Broken(session) => self.break_session(session),
             }
         }

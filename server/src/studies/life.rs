@@ -3,10 +3,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use pipeline::assembly::{Action, Completeness, Moment, StudyEvent, step, study_completeness};
+use pipeline::assembly::{
+    Action, Completeness, Moment, StudyEvent, StudyState as Phase, step, study_completeness,
+};
 use pipeline::uid::Uid;
 
 use super::assembler::Assembler;
+use super::study::{INTERRUPTIONS_MAX, Study};
 use crate::events::What;
 use crate::state::{StudyState, StudyTimes};
 
@@ -64,6 +67,7 @@ impl Assembler {
             return;
         };
         study.row.state = StudyState::Receiving;
+        study.row.interruptions = 0;
         let times = &mut study.row.times;
         *times = StudyTimes {
             received_first: times.received_first,
@@ -114,12 +118,32 @@ impl Assembler {
     }
 
     /// A sender says that there is no more.
-    pub(super) fn finish_session(&mut self, session: u64) {
+    pub(super) async fn finish_session(&mut self, session: u64) {
         for uid in self.sessions.remove(&session).unwrap_or_default() {
             // Another sender may still have to do with it.
-            if !self.sessions.values().any(|touched| touched.contains(&uid)) {
-                self.start_check(&uid);
+            if self.sessions.values().any(|touched| touched.contains(&uid)) {
+                continue;
             }
+            if self.open.contains_key(&uid) {
+                self.start_check(&uid);
+            } else {
+                self.try_again(&uid).await;
+            }
+        }
+    }
+
+    /// A study that was given up and is sent again gets one more try: Tez may be a newer one by
+    /// now, or have more memory.
+    async fn try_again(&mut self, uid: &Uid) {
+        let state = self.parts.state.clone();
+        let row = self.insist(|| state.study_row(uid)).await;
+        if let Some(row) = row.filter(|row| row.interruptions >= INTERRUPTIONS_MAX) {
+            let study = Study::parked(row, Phase::Queued);
+            self.turn.told.push(What::StudyQueued {
+                study: study.reference(),
+            });
+            self.open.insert(uid.clone(), study);
+            self.enqueue(uid);
         }
     }
 

@@ -4,14 +4,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use models::report::ReportState;
-use pipeline::assembly::{Action, StudyEvent, step};
+use pipeline::assembly::{Action, StudyEvent, StudyState as Phase, step};
+use pipeline::reason::{Reason, ReasonCode};
 use pipeline::uid::Uid;
 
 use super::assembler::{Assembler, Turn};
 use crate::events::{StudyRef, What};
 use crate::state::{ResultSummary, StateError, StudyState};
 use crate::telemetry;
-use crate::worker::{Done, Job, Objects};
+use crate::worker::{Done, Job, Objects, not_analysed};
 
 /// Waiting studies whose headers are kept; those behind them are read again when their turn comes.
 const HELD_STUDIES_MAX: usize = 8;
@@ -36,9 +37,7 @@ impl Assembler {
     /// Gives waiting studies to free workers, as jobs that are sent when the turn ends.
     async fn dispatch(&mut self) -> Vec<Job> {
         let mut jobs = Vec::new();
-        while self.busy < self.workers.count()
-            && let Some((_, _, uid)) = self.queue.pop_first()
-        {
+        while let Some(uid) = self.next_to_start() {
             let objects = self.job_objects(&uid).await;
             let (now, moment) = (self.now(), self.moment(""));
             self.happen(&uid, StudyEvent::AnalysisStarted, moment);
@@ -47,6 +46,7 @@ impl Assembler {
             };
             study.row.state = StudyState::Analysing;
             study.row.times.analysis_started = Some(now);
+            self.alone = study.row.interruptions > 0;
             let study = study.reference();
             self.turn.told.push(What::StudyAnalysing {
                 study: study.clone(),
@@ -55,6 +55,18 @@ impl Assembler {
             jobs.push(Job { study, objects });
         }
         jobs
+    }
+
+    /// Takes the next study from the queue, if it may start now. One under which Tez ended before
+    /// is analysed alone, so that another end is put down to it and to no other.
+    fn next_to_start(&mut self) -> Option<Uid> {
+        let suspect = self.queue.first()?.0 > 0;
+        let places = if suspect { 1 } else { self.workers.count() };
+        if self.alone || self.busy >= places {
+            return None;
+        }
+        let (.., uid) = self.queue.pop_first()?;
+        Some(uid)
     }
 
     async fn job_objects(&self, uid: &Uid) -> Objects {
@@ -69,6 +81,25 @@ impl Assembler {
     /// A worker is done with a study; objects that came in the meantime lead to another round.
     pub(super) async fn take_result(&mut self, done: Done) {
         self.busy -= 1;
+        self.alone = false;
+        if let Some(study) = self.open.get_mut(&done.study.study_uid) {
+            study.row.interruptions = 0;
+        }
+        self.end_round(done).await;
+    }
+
+    /// Ends a study under which Tez has ended too often without another try.
+    pub(super) async fn give_up(&mut self, uid: &Uid) {
+        let Some(study) = self.open.get_mut(uid) else {
+            return;
+        };
+        study.phase = Phase::Analysing;
+        let report = not_analysed(uid, vec![interrupted_too_often(study.row.interruptions)]);
+        let study = study.reference();
+        self.end_round(Done { study, report }).await;
+    }
+
+    async fn end_round(&mut self, done: Done) {
         let (now, moment) = (self.now(), self.moment(""));
         let uid = done.study.study_uid.clone();
         let Some(study) = self.open.get_mut(&uid) else {
@@ -161,6 +192,15 @@ fn end_state(state: ReportState) -> StudyState {
         ReportState::Partial => StudyState::Partial,
         ReportState::NotAnalysed => StudyState::NotAnalysed,
     }
+}
+
+fn interrupted_too_often(interruptions: i64) -> Reason {
+    let text = format!(
+        "Tez ended {interruptions} times while it analysed this study, and does not try again by \
+         itself. Read the study yourself now. Then look into the logs from before those ends, give \
+         Tez more memory or a newer version, and send the study again: that gives it one more try."
+    );
+    Reason::new(ReasonCode::InternalFault, text)
 }
 
 fn superseded(study: &StudyRef, generation: i64) -> What {

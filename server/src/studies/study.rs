@@ -16,6 +16,14 @@ use crate::events::StudyRef;
 use crate::state::{ObjectCounts, PatientFacts, ResultSummary, StudyRow, StudyState, StudyTimes};
 use crate::worker::read_headers;
 
+/// After so many interruptions a study is no longer tried by itself. High, for a study may be
+/// interrupted without any fault of its own: by restarts, by power cuts, by the kill test. Low
+/// enough, for each try costs one end of Tez, and those come last: see [`Study::place`].
+pub(super) const INTERRUPTIONS_MAX: i64 = 20;
+
+/// A place in the queue; the least is analysed first.
+pub(super) type Place = (i64, Timestamp, i64, Uid);
+
 /// A study that is received, waits, or is analysed.
 #[derive(Debug)]
 pub(super) struct Study {
@@ -59,6 +67,7 @@ impl Study {
             internal_id,
             state: StudyState::Receiving,
             generation: 1,
+            interruptions: 0,
             result: ResultSummary::none_yet(),
             patient: PatientFacts::default(),
             counts: ObjectCounts::default(),
@@ -95,10 +104,11 @@ impl Study {
         }
     }
 
-    /// Its place in the queue.
-    pub(super) fn place(&self) -> (Timestamp, i64, Uid) {
+    /// Its place in the queue: first those under which Tez did not end, then oldest complete.
+    pub(super) fn place(&self) -> Place {
         let times = &self.row.times;
         (
+            self.row.interruptions,
             times.complete.unwrap_or(times.received_first),
             self.row.internal_id,
             self.row.study_uid.clone(),

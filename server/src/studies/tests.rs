@@ -17,14 +17,14 @@ use pipeline::reason::{Reason, ReasonCode};
 use pipeline::uid::Uid;
 use tokio::sync::{broadcast, mpsc};
 
-use super::study::Study;
+use super::study::{INTERRUPTIONS_MAX, Study};
 use super::{Parts, Studies};
 use crate::clock::Clock;
 use crate::config::AssemblyConfig;
 use crate::events::{Event, Events};
 use crate::intake::{Channel, Claim, IntakeEvent, Receipt};
 use crate::objects::{RecoveredObject, StoredObject};
-use crate::state::{ResultSummary, State, StudyDetails, StudyState};
+use crate::state::{Changes, ResultSummary, State, StudyDetails, StudyState};
 use crate::worker::{Analyse, not_analysed};
 
 /// Longest wait for what must happen, seconds; only a failing test waits so long.
@@ -61,36 +61,69 @@ struct Scene {
     word: std::sync::mpsc::Sender<()>,
 }
 
+/// How a scene starts.
+struct Setup {
+    on_disk: Vec<RecoveredObject>,
+    /// Each analysis waits for a word.
+    held: bool,
+    assembly: AssemblyConfig,
+    workers: usize,
+}
+
+impl Default for Setup {
+    fn default() -> Self {
+        Self {
+            on_disk: Vec::new(),
+            held: false,
+            assembly: AssemblyConfig::default(),
+            workers: 1,
+        }
+    }
+}
+
 impl Scene {
     async fn start(folder: &Path) -> Self {
-        Self::start_with(folder, Vec::new(), false, AssemblyConfig::default()).await
+        Self::start_with(folder, Setup::default()).await
     }
 
-    async fn start_with(
-        folder: &Path,
-        on_disk: Vec<RecoveredObject>,
-        held: bool,
-        assembly: AssemblyConfig,
-    ) -> Self {
+    async fn start_held(folder: &Path) -> Self {
+        let setup = Setup {
+            held: true,
+            ..Setup::default()
+        };
+        Self::start_with(folder, setup).await
+    }
+
+    /// A scene whose study 1.1, of one slice, has a result.
+    async fn with_result(folder: &Path) -> Self {
+        let mut scene = Self::start(folder).await;
+        scene.receive_slice().await;
+        scene.told("study_analysed").await;
+        scene
+    }
+
+    async fn start_with(folder: &Path, setup: Setup) -> Self {
         let clock = Clock::stopped_at(Timestamp::from_second(1_700_000_000).unwrap());
         let state = State::open(folder).await.unwrap();
         let events = Events::new(clock.clone());
         let live = events.subscribe(None).live;
         let (word, ear) = std::sync::mpsc::channel();
-        let ear = held.then(|| Arc::new(std::sync::Mutex::new(ear)));
+        let ear = setup.held.then(|| Arc::new(std::sync::Mutex::new(ear)));
         let (intake, receiver) = mpsc::channel(1_024);
         let parts = Parts {
-            assembly,
+            assembly: setup.assembly,
             limits: Limits::default(),
             clock: clock.clone(),
             state: state.clone(),
             events,
             make_analyse: Arc::new(move || Box::new(Teller { ear: ear.clone() })),
-            workers: 1,
+            workers: setup.workers,
         };
         Self {
             folder: folder.to_owned(),
-            studies: Studies::start(parts, on_disk, receiver).await.unwrap(),
+            studies: Studies::start(parts, setup.on_disk, receiver)
+                .await
+                .unwrap(),
             clock,
             state,
             live,
@@ -115,6 +148,13 @@ impl Scene {
             receipt: object.receipt,
         };
         self.intake.send(event).await.unwrap();
+    }
+
+    /// Stores the first slice and lets its quiet time pass.
+    async fn receive_slice(&mut self) {
+        self.store(1, slice("1.1.1.1")).await;
+        self.told("study_receiving").await;
+        self.quiet();
     }
 
     async fn finish(&self, session: u64) {
@@ -150,6 +190,15 @@ impl Scene {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
         panic!("still {:?}", self.state.study(&uid("1.1")).await.unwrap());
+    }
+
+    /// The studies that workers have.
+    async fn analysing(&self) -> Vec<String> {
+        let list = self.state.worklist(100, 0).await.unwrap().studies;
+        let busy = list.iter().filter(|row| row.state == StudyState::Analysing);
+        let mut uids: Vec<_> = busy.map(|row| row.study_uid.to_string()).collect();
+        uids.sort();
+        uids
     }
 
     fn quiet(&self) {
@@ -292,11 +341,7 @@ async fn a_study_that_cannot_be_shown_to_be_whole_is_analysed_after_its_quiet_ti
 #[tokio::test]
 async fn a_late_slice_reopens_the_study_and_the_new_result_supersedes_the_old_one() {
     let folder = tempfile::tempdir().unwrap();
-    let mut scene = Scene::start(folder.path()).await;
-    scene.store(1, slice("1.1.1.1")).await;
-    scene.told("study_receiving").await;
-    scene.quiet();
-    scene.told("study_analysed").await;
+    let mut scene = Scene::with_result(folder.path()).await;
     scene.store(2, slice("1.1.1.2")).await;
     assert_eq!(scene.told("study_receiving").await["reopened"], true);
     let between = scene.until(|study| study.study.generation == 2).await;
@@ -318,11 +363,8 @@ async fn a_late_slice_reopens_the_study_and_the_new_result_supersedes_the_old_on
 #[tokio::test]
 async fn a_slice_that_comes_during_the_analysis_leads_to_a_second_round() {
     let folder = tempfile::tempdir().unwrap();
-    let assembly = AssemblyConfig::default();
-    let mut scene = Scene::start_with(folder.path(), Vec::new(), true, assembly).await;
-    scene.store(1, slice("1.1.1.1")).await;
-    scene.told("study_receiving").await;
-    scene.quiet();
+    let mut scene = Scene::start_held(folder.path()).await;
+    scene.receive_slice().await;
     scene.told("study_analysing").await;
     scene.store(1, slice("1.1.1.2")).await;
     scene.until(|study| study.study.counts.images == 2).await;
@@ -340,11 +382,7 @@ async fn a_slice_that_comes_during_the_analysis_leads_to_a_second_round() {
 #[tokio::test]
 async fn a_report_object_that_comes_late_joins_the_study_and_changes_no_result() {
     let folder = tempfile::tempdir().unwrap();
-    let mut scene = Scene::start(folder.path()).await;
-    scene.store(1, slice("1.1.1.1")).await;
-    scene.told("study_receiving").await;
-    scene.quiet();
-    scene.told("study_analysed").await;
+    let scene = Scene::with_result(folder.path()).await;
     let report = Object {
         sop: "1.1.1.9",
         image: false,
@@ -436,11 +474,7 @@ async fn other_content_under_a_known_uid_and_another_patient_are_reported() {
 #[tokio::test]
 async fn a_duplicate_changes_nothing() {
     let folder = tempfile::tempdir().unwrap();
-    let mut scene = Scene::start(folder.path()).await;
-    scene.store(1, slice("1.1.1.1")).await;
-    scene.told("study_receiving").await;
-    scene.quiet();
-    scene.told("study_analysed").await;
+    let mut scene = Scene::with_result(folder.path()).await;
     let again = Object {
         receipt: Receipt::Duplicate,
         ..Object::default()
@@ -467,44 +501,48 @@ async fn a_duplicate_changes_nothing() {
 #[tokio::test]
 async fn objects_that_only_the_disk_knows_are_taken_in_at_the_next_start() {
     let folder = tempfile::tempdir().unwrap();
-    let on_disk = vec![
-        slice("1.1.1.1").recovered(folder.path()),
-        slice("1.1.1.2").recovered(folder.path()),
-    ];
-    let assembly = AssemblyConfig::default();
-    let mut scene = Scene::start_with(folder.path(), on_disk, false, assembly).await;
+    let setup = Setup {
+        on_disk: vec![
+            slice("1.1.1.1").recovered(folder.path()),
+            slice("1.1.1.2").recovered(folder.path()),
+        ],
+        ..Setup::default()
+    };
+    let mut scene = Scene::start_with(folder.path(), setup).await;
     assert_eq!(scene.until(|_| true).await.study.counts.images, 2);
     scene.quiet();
     scene.told("study_analysed").await;
     scene.studies.stop().await;
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn a_study_that_was_not_at_its_end_goes_on_after_a_restart() {
     let folder = tempfile::tempdir().unwrap();
-    let assembly = AssemblyConfig::default();
-    // One study is being received, the other one analysed, when Tez ends.
-    let mut scene = Scene::start_with(folder.path(), Vec::new(), true, assembly.clone()).await;
-    scene.store(1, slice("1.1.1.1")).await;
-    scene.told("study_receiving").await;
-    scene.quiet();
+    let mut scene = Scene::start_held(folder.path()).await;
+    scene.receive_slice().await;
     scene.told("study_analysing").await;
     let Scene {
         studies,
         state,
         clock,
+        word,
         ..
     } = scene;
     let stopped = tokio::spawn(studies.stop());
-    // The worker never comes back: the stop gives up on it.
-    while !stopped.is_finished() {
+    // The stop gives up on the worker; its thread may end then.
+    for _ in 0..100 {
         clock.advance(Duration::from_secs(1));
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
+    word.send(()).unwrap();
+    stopped.await.unwrap();
     state.close().await;
 
-    let on_disk = vec![slice("1.1.1.1").recovered(folder.path())];
-    let mut scene = Scene::start_with(folder.path(), on_disk, false, assembly).await;
+    let setup = Setup {
+        on_disk: vec![slice("1.1.1.1").recovered(folder.path())],
+        ..Setup::default()
+    };
+    let mut scene = Scene::start_with(folder.path(), setup).await;
     let study = scene.until(|study| study.study.state.is_terminal()).await;
     assert_eq!(study.study.generation, 1);
     assert_eq!(
@@ -553,11 +591,14 @@ async fn a_study_that_had_no_model_is_analysed_at_the_next_start() {
 #[tokio::test]
 async fn one_open_study_too_many_ends_the_quiet_time_of_the_oldest() {
     let folder = tempfile::tempdir().unwrap();
-    let assembly = AssemblyConfig {
-        open_studies_max: 1,
-        ..AssemblyConfig::default()
+    let setup = Setup {
+        assembly: AssemblyConfig {
+            open_studies_max: 1,
+            ..AssemblyConfig::default()
+        },
+        ..Setup::default()
     };
-    let mut scene = Scene::start_with(folder.path(), Vec::new(), false, assembly).await;
+    let mut scene = Scene::start_with(folder.path(), setup).await;
     scene.store(1, slice("1.1.1.1")).await;
     scene.told("study_receiving").await;
     scene.clock.advance(Duration::from_secs(1));
@@ -571,5 +612,127 @@ async fn one_open_study_too_many_ends_the_quiet_time_of_the_oldest() {
     assert_eq!(scene.told("study_analysed").await["study_uid"], "1.1");
     let other = scene.state.study_row(&uid("1.2")).await.unwrap().unwrap();
     assert_eq!(other.state, StudyState::Receiving);
+    scene.studies.stop().await;
+}
+
+/// Leaves behind study `study_uid` as a Tez that ended in the midst of analysing it: its one slice,
+/// and its row with `interruptions` from before.
+async fn leave_interrupted(folder: &Path, study_uid: &str, interruptions: i64) {
+    let state = State::open(folder).await.unwrap();
+    let internal_id = state.internal_id_max().await.unwrap() + 1;
+    let mut study = Study::new(uid(study_uid), internal_id, Timestamp::UNIX_EPOCH).row;
+    study.state = StudyState::Analysing;
+    study.interruptions = interruptions;
+    let changes = Changes {
+        studies: vec![study],
+        ..Changes::default()
+    };
+    state.write(&changes).await.unwrap();
+    state.close().await;
+}
+
+#[tokio::test]
+async fn an_interrupted_analysis_is_counted_before_it_is_tried_again_and_forgotten_with_a_result() {
+    let folder = tempfile::tempdir().unwrap();
+    leave_interrupted(folder.path(), "1.1", 3).await;
+    let mut scene = Scene::start_held(folder.path()).await;
+    scene.told("study_analysing").await;
+    let running = scene.until(|_| true).await.study;
+    assert_eq!(
+        (running.state, running.interruptions),
+        (StudyState::Analysing, 4)
+    );
+    scene.word.send(()).unwrap();
+    scene.told("study_analysed").await;
+    let study = scene.until(|study| study.study.state.is_terminal()).await;
+    assert_eq!(study.study.interruptions, 0);
+    scene.studies.stop().await;
+}
+
+#[tokio::test]
+async fn a_study_under_which_tez_ends_again_and_again_is_not_analysed_until_it_is_sent_again() {
+    let folder = tempfile::tempdir().unwrap();
+    leave_interrupted(folder.path(), "1.1", INTERRUPTIONS_MAX - 1).await;
+    for _ in 0..2 {
+        let scene = Scene::start_held(folder.path()).await;
+        let study = scene.until(|study| study.study.state.is_terminal()).await;
+        assert_eq!(study.study.state, StudyState::NotAnalysed);
+        assert_eq!(study.study.result.priority, Priority::Unknown);
+        let reason = &study.study.result.reasons[0];
+        assert_eq!(reason.code, ReasonCode::InternalFault);
+        assert!(reason.text.contains("20 times"), "{}", reason.text);
+        assert!(reason.text.contains("send the study again"));
+        assert!(study.report.is_some());
+        scene.studies.stop().await;
+        scene.state.close().await;
+    }
+    let mut scene = Scene::start(folder.path()).await;
+    let again = Object {
+        receipt: Receipt::Duplicate,
+        ..Object::default()
+    };
+    scene.store(1, again).await;
+    scene.finish(1).await;
+    scene.told("study_analysed").await;
+    let study = scene.until(|study| study.study.state.is_terminal()).await;
+    assert_eq!(study.study.state, StudyState::Analysed);
+    assert_eq!(study.study.interruptions, 0);
+    scene.studies.stop().await;
+}
+
+#[tokio::test]
+async fn studies_under_which_tez_ended_come_last_and_each_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    for (study_uid, interruptions) in [("1.7", 4), ("1.8", 2), ("1.9", 2)] {
+        leave_interrupted(folder.path(), study_uid, interruptions).await;
+    }
+    let fresh = ["1.2", "1.3", "1.4"].map(|study| Object {
+        study,
+        sop: study,
+        ..Object::default()
+    });
+    let setup = Setup {
+        held: true,
+        workers: 2,
+        ..Setup::default()
+    };
+    let mut scene = Scene::start_with(folder.path(), setup).await;
+    // 1.8 began before there was anything else; from then on the fresh ones go first.
+    assert_eq!(scene.told("study_analysing").await["study_uid"], "1.8");
+    for object in fresh {
+        scene.store(1, object).await;
+        scene.told("study_receiving").await;
+    }
+    scene.quiet();
+    for _ in fresh {
+        scene.told("study_queued").await;
+    }
+    assert_eq!(scene.analysing().await, ["1.8"], "it stays alone");
+    let mut running: [Vec<String>; 6] = Default::default();
+    for running in &mut running {
+        scene.word.send(()).unwrap();
+        scene.told("study_analysed").await;
+        *running = scene.analysing().await;
+    }
+    assert_eq!(running[0], ["1.2", "1.3"]);
+    assert_eq!(running.each_ref().map(Vec::len), [2, 2, 1, 1, 1, 0]);
+    assert_eq!([&running[3][..], &running[4][..]], [["1.9"], ["1.7"]]);
+    scene.studies.stop().await;
+}
+
+#[tokio::test]
+async fn a_new_slice_makes_a_study_forget_its_interruptions() {
+    let folder = tempfile::tempdir().unwrap();
+    for study_uid in ["1.0", "1.1"] {
+        leave_interrupted(folder.path(), study_uid, 5).await;
+    }
+    let mut scene = Scene::start_held(folder.path()).await;
+    assert_eq!(scene.told("study_analysing").await["study_uid"], "1.0");
+    assert_eq!(scene.until(|_| true).await.study.interruptions, 6);
+    scene.store(1, slice("1.1.1.2")).await;
+    assert_eq!(scene.told("study_receiving").await["study_uid"], "1.1");
+    let study = scene.until(|study| study.study.counts.images == 1).await;
+    assert_eq!(study.study.interruptions, 0);
+    scene.word.send(()).unwrap();
     scene.studies.stop().await;
 }

@@ -14,6 +14,7 @@ fn study(study_uid: &str, patient_name: &str) -> StudyRow {
         internal_id: 7,
         state: StudyState::Receiving,
         generation: 1,
+        interruptions: 0,
         result: ResultSummary::none_yet(),
         patient: PatientFacts {
             name: patient_name.to_owned(),
