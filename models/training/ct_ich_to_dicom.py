@@ -1,11 +1,12 @@
-"""Turns the grey images of ct-ich into DICOM studies that Tez can read, with a studies.csv for `tez eval`.
+"""Turns the grey images of ct-ich into DICOM studies that Tez can read, with a studies.csv for `tez eval`
+and, for training, slices.csv (labels and pixel size by SOP Instance UID).
 
 usage: ct_ich_to_dicom.py CT_ICH_FOLDER OUT_FOLDER
 
 OUT_FOLDER must lie outside the checkout: it holds images of patients (CC BY 4.0, see the data's own
 README). Hounsfield units come back from the brain window (-20 to 100 HU); where that saturates, from
-the bone window (-900 to 2300 HU). The images carry no pixel size: each head is taken to measure
-HEAD_MM from front to back, which makes every volume in mL an estimate.
+the bone window (-900 to 2300 HU). The images carry no pixel size: each skull is taken to measure
+SKULL_MM from front to back, which makes every volume in mL an estimate.
 """
 
 import csv
@@ -19,8 +20,11 @@ import pydicom
 from PIL import Image
 from pydicom.dataset import FileDataset, FileMetaDataset
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian
+from scipy import ndimage
 
-HEAD_MM = 185.0
+SKULL_MM = 175.0
+SKULL_HU = 300.0
+VAULT_FROM = 0.45  # share of the slices that lie below
 SLICE_MM = 5.0
 KINDS = {
     "intracranial_hemorrhage": "any",
@@ -57,13 +61,21 @@ def hounsfield(folder, row):
     return np.where(saturated, bone, brain)
 
 
+def skull_length_px(hu):
+    """Front-to-back extent of the largest piece of bone, pixels; 0 without one."""
+    pieces, count = ndimage.label(hu > SKULL_HU)
+    if not count:
+        return 0
+    largest = 1 + np.argmax(np.bincount(pieces.ravel())[1:])
+    rows = np.where((pieces == largest).any(axis=1))[0]
+    return rows[-1] - rows[0] + 1
+
+
 def pixel_mm(slices):
-    """The largest front-to-back extent of tissue over all slices is the head's."""
-    extents = []
-    for hu in slices:
-        rows = np.where((hu > -200).sum(axis=1) > 0.08 * hu.shape[1])[0]
-        extents.append(rows[-1] - rows[0] + 1 if rows.size else 0)
-    return HEAD_MM / np.percentile(extents, 95)
+    """The skull's greatest length in the upper part of the head is taken as SKULL_MM: there is no
+    face, neck or head holder to mistake for it."""
+    upper = slices[int(VAULT_FROM * len(slices)) :]
+    return SKULL_MM / np.percentile([skull_length_px(hu) for hu in upper], 90)
 
 
 def write_slice(path, patient, index, hu, spacing_mm):
@@ -99,9 +111,10 @@ def main():
     for row in csv.DictReader((source / "slices.csv").open()):
         patients[int(row["patient"])].append(row)
     out.mkdir(parents=True, exist_ok=True)
-    with (out / "studies.csv").open("w", newline="") as table:
-        writer = csv.writer(table)
+    with (out / "studies.csv").open("w", newline="") as table, (out / "slices.csv").open("w", newline="") as slice_table:
+        writer, slice_writer = csv.writer(table), csv.writer(slice_table)
         writer.writerow(["path", *KINDS])
+        slice_writer.writerow(["study_uid", "sop_uid", "patient", "slice", "pixel_mm", *KINDS])
         for done, (patient, rows) in enumerate(sorted(patients.items()), 1):
             rows.sort(key=lambda row: int(row["slice"]))
             slices = [hounsfield(source, row) for row in rows]
@@ -111,6 +124,9 @@ def main():
             for row, hu in zip(rows, slices):
                 index = int(row["slice"])
                 write_slice(folder / f"{index:02d}.dcm", patient, index, hu, spacing_mm)
+                labels = [row[label] for label in KINDS.values()]
+                uids = [uid(patient, "study"), uid(patient, index)]
+                slice_writer.writerow([*uids, patient, index, f"{spacing_mm:.6f}", *labels])
             writer.writerow([folder.name, *(int(any(row[label] == "1" for row in rows)) for label in KINDS.values())])
             print(f"\r{done} of {len(patients)} patients", end="", file=sys.stderr, flush=True)
     print(file=sys.stderr)

@@ -8,6 +8,7 @@ mod metrics;
 mod nifti;
 mod progress;
 mod send;
+mod slabs;
 mod table;
 mod triage;
 
@@ -44,6 +45,7 @@ enum Command {
     Eval(eval::EvalArgs),
     Check(check::CheckArgs),
     Send(send::SendArgs),
+    Slabs(slabs::SlabsArgs),
 }
 
 /// Where settings come from.
@@ -96,6 +98,7 @@ pub fn run() -> ExitCode {
         Command::Eval(args) => eval::run(&args),
         Command::Check(args) => check::run(&args),
         Command::Send(args) => send::run(&args),
+        Command::Slabs(args) => slabs::run(&args),
     };
     result.unwrap_or_else(|error| {
         let closed = error

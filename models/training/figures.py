@@ -1,0 +1,275 @@
+"""Cross-validated figures: every patient is answered by the network that did not learn from it.
+
+usage: figures.py DATA.pkl ANSWERS TEACHER_LABELS OUT.json
+
+Intervals are 95 %, by bootstrap over patients. Calibration and threshold that go into the card are
+fitted on all cross-validated answers; the figures that depend on them (sensitivity, specificity,
+calibration error) are taken with those fitted on the other four folds.
+"""
+
+import json
+import pickle
+import sys
+from pathlib import Path
+
+import numpy as np
+from scipy import ndimage, optimize, stats
+
+from data import ANY, BLOOD, KINDS, UNKNOWN, folds
+
+ROUNDS = 2000
+POOLED_SLABS = 2
+VOXEL_THRESHOLD = 0.5
+SENSITIVITY_WANTED = 0.95
+SMALL_ML = 5.0
+VOXEL_ML = (230 / 256) ** 2 * 5 / 1000
+
+
+def auc(truth, score):
+    truth, score = np.asarray(truth, bool), np.asarray(score, float)
+    if truth.all() or not truth.any():
+        return np.nan
+    ranks = stats.rankdata(score)
+    positives = truth.sum()
+    return (ranks[truth].sum() - positives * (positives + 1) / 2) / (positives * (~truth).sum())
+
+
+def interval(of, groups, rng):
+    """`of(indices of groups)` over resampled groups: value, low, high."""
+    draws = [of(rng.integers(groups, size=groups)) for _ in range(ROUNDS)]
+    low, high = np.nanpercentile(draws, [2.5, 97.5])
+    return {"value": round(float(of(np.arange(groups))), 4), "low": round(float(low), 4), "high": round(float(high), 4)}
+
+
+def share(hits):
+    """Wilson's interval."""
+    count, of = int(np.sum(hits)), len(hits)
+    if not of:
+        return None
+    bounds = stats.binomtest(count, of).proportion_ci(method="wilson")
+    return {"value": round(count / of, 4), "low": round(bounds.low, 4), "high": round(bounds.high, 4), "count": count, "of": of}
+
+
+def pool(slice_prob, slabs=POOLED_SLABS):
+    return np.sort(slice_prob, axis=0)[::-1][:slabs].mean(axis=0)
+
+
+def logit(p):
+    p = np.clip(p, 1e-6, 1 - 1e-6)
+    return np.log(p / (1 - p))
+
+
+def platt(pooled, truth):
+    """Slope and offset by maximum likelihood; Platt's own smoothed targets, and a slope above 0."""
+    x, positives = logit(pooled), truth.sum()
+    wanted = np.where(truth, (positives + 1) / (positives + 2), 1 / (len(truth) - positives + 2))
+
+    def loss(parameters):
+        z = np.exp(parameters[0]) * x + parameters[1]
+        return np.mean(np.logaddexp(0, z) - wanted * z)
+
+    found = optimize.minimize(loss, [0.0, 0.0], method="Nelder-Mead", options={"maxiter": 4000, "xatol": 1e-7, "fatol": 1e-10})
+    return float(np.exp(found.x[0])), float(found.x[1])
+
+
+def calibrated(pooled, parameters):
+    return 1 / (1 + np.exp(-(parameters[0] * logit(pooled) + parameters[1])))
+
+
+def threshold_for(probability, truth, sensitivity=SENSITIVITY_WANTED):
+    """Half-way (in logits) between the answer that gives the sensitivity and the next lower one."""
+    positives = np.sort(probability[truth])[::-1]
+    needed = positives[int(np.ceil(sensitivity * len(positives))) - 1]
+    lower = probability[probability < needed]
+    between = (logit(needed) + logit(lower.max())) / 2 if len(lower) else logit(needed) - 0.1
+    return float(1 / (1 + np.exp(-between)))
+
+
+def calibration_error(probability, truth, bins=8):
+    """Expected calibration error over bins of equal count, and the curve."""
+    order = np.argsort(probability)
+    curve = [
+        {"mean": round(float(probability[part].mean()), 4), "share": round(float(truth[part].mean()), 4), "count": len(part)}
+        for part in np.array_split(order, bins)
+    ]
+    error = sum(point["count"] * abs(point["mean"] - point["share"]) for point in curve) / len(probability)
+    return round(float(error), 4), curve
+
+
+def dice(found, true):
+    return 2 * (found & true).sum() / max(found.sum() + true.sum(), 1)
+
+
+def by_patient_auc(truths, scores, rng):
+    return interval(
+        lambda rows: auc(np.concatenate([truths[row] for row in rows]), np.concatenate([scores[row] for row in rows])),
+        len(truths),
+        rng,
+    )
+
+
+def slice_figures(heads, answers, rng):
+    figures = {}
+    for kind, name in enumerate(KINDS):
+        truths = [head.labels[:, kind] == 1 for head in heads]
+        figures[name] = by_patient_auc(truths, [answer["slice_prob"][:, kind] for answer in answers], rng)
+        figures[name]["positive_slices"] = int(sum(truth.sum() for truth in truths))
+        figures[name]["positive_patients"] = int(sum(truth.any() for truth in truths))
+    return figures
+
+
+def patient_figures(kind, heads, answers, fold, rng):
+    truth = np.array([(head.labels[:, kind] == 1).any() for head in heads])
+    pooled = np.array([pool(answer["slice_prob"])[kind] for answer in answers])
+    nested, calls = np.zeros(len(heads)), np.zeros(len(heads), bool)
+    for out in np.unique(fold):
+        others = fold != out
+        parameters = platt(pooled[others], truth[others])
+        nested[~others] = calibrated(pooled[~others], parameters)
+        calls[~others] = nested[~others] >= threshold_for(calibrated(pooled[others], parameters), truth[others])
+    slope, offset = platt(pooled, truth)
+    final = calibrated(pooled, (slope, offset))
+    threshold = threshold_for(final, truth)
+    error, curve = calibration_error(nested, truth)
+    return {
+        "positive_patients": int(truth.sum()),
+        "auc": interval(lambda rows: auc(truth[rows], pooled[rows]), len(heads), rng),
+        "nested_sensitivity": share(calls[truth]),
+        "nested_specificity": share(~calls[~truth]),
+        "nested_expected_calibration_error": error,
+        "reliability": curve,
+        "card": {"slope": round(slope, 4), "offset": round(offset, 4), "threshold": round(threshold, 4)},
+        "sensitivity_at_card": share(final[truth] >= threshold),
+        "specificity_at_card": share(final[~truth] < threshold),
+        "sensitivity_by_specificity": operating_points(truth, pooled),
+        "patients": {
+            str(head.patient): {"truth": bool(true), "pooled": round(float(raw), 4), "nested": round(float(own), 4)}
+            for head, true, raw, own in zip(heads, truth, pooled, nested)
+        },
+    }
+
+
+def operating_points(truth, pooled):
+    cut = {wanted: np.quantile(pooled[~truth], wanted, method="higher") for wanted in (0.8, 0.85, 0.9, 0.95)}
+    return {str(wanted): round(float((pooled[truth] > bound).mean()), 4) for wanted, bound in cut.items()}
+
+
+def best_volume_ml(head):
+    """What was drawn or estimated, without what nobody knows."""
+    areas = [((target[ANY] >= BLOOD // 2) & (target[ANY] != UNKNOWN)).sum() for target in head.targets.values()]
+    return float(sum(areas) * VOXEL_ML)
+
+
+def mask_figures(heads, answers):
+    pairs = [
+        (head.patient, answer["voxel_prob"][slab, ANY] / 255.0, mask)
+        for head, answer in zip(heads, answers)
+        for slab, mask in head.masked.items()
+        if mask.any()
+    ]
+    figures = {"slices": len(pairs)}
+    for bound in (0.3, 0.4, VOXEL_THRESHOLD, 0.6):
+        each = [dice(probability >= bound, mask) for _, probability, mask in pairs]
+        found = np.concatenate([(probability >= bound).ravel() for _, probability, _ in pairs])
+        true = np.concatenate([mask.ravel() for _, _, mask in pairs])
+        figures[f"at_{bound}"] = {
+            "dice_mean_of_slices": round(float(np.mean(each)), 4),
+            "dice_of_all_voxels": round(float(dice(found, true)), 4),
+        }
+    each = [dice(probability >= VOXEL_THRESHOLD, mask) for _, probability, mask in pairs]
+    figures["by_patient"] = {
+        str(patient): round(float(np.mean([one for one, (own, _, _) in zip(each, pairs) if own == patient])), 4)
+        for patient in sorted({own for own, _, _ in pairs})
+    }
+    return figures
+
+
+def teacher_figures(heads, answers, folder, rng):
+    """The teacher's first network and ours on the same slices, of the patients it has looked at."""
+    truths, blood, ours, masks = [], [], [], []
+    for head, answer in zip(heads, answers):
+        path = folder / f"{head.patient:03d}.npz"
+        if not path.exists():
+            continue
+        archive = np.load(path)
+        prob = archive["prob"][[0, 1, 3]].max(axis=0) > 127
+        if len(prob) != len(head.hu):
+            print(f"teacher: patient {head.patient} has {len(prob)} slices, {len(head.hu)} slabs: left out")
+            continue
+        truths.append(head.labels[:, ANY] == 1)
+        blood.append(prob.sum(axis=(1, 2)).astype(float))
+        ours.append(answer["slice_prob"][:, ANY])
+    return {
+        "patients": len(truths),
+        "slice_auc_teacher_area": by_patient_auc(truths, blood, rng),
+        "slice_auc_ours": by_patient_auc(truths, ours, rng),
+    }
+
+
+def small_bleeds(heads, patients, threshold_calls):
+    volumes = {head.patient: best_volume_ml(head) for head in heads if head.bleeds}
+    small = [patient for patient, volume in volumes.items() if volume < SMALL_ML]
+    return {"volumes_ml": {str(patient): round(volume, 1) for patient, volume in volumes.items()}, "patients": small,
+            "nested_sensitivity": share(np.array([threshold_calls[patient] for patient in small]))}
+
+
+def main():
+    data, folder, teacher, out = map(Path, sys.argv[1:5])
+    heads, _, _ = pickle.loads(data.read_bytes())
+    heads = [head for head in heads if (folder / f"{head.patient:03d}.npz").exists()]
+    fold_of = folds(pickle.loads(data.read_bytes())[0])
+    answers = [dict(np.load(folder / f"{head.patient:03d}.npz")) for head in heads]
+    fold = np.array([fold_of[head.patient] for head in heads])
+    rng = np.random.default_rng(1)
+    patient = {name: patient_figures(kind, heads, answers, fold, rng) for kind, name in enumerate(KINDS)}
+    any_figures = patient[KINDS[ANY]]
+    calls = nested_calls(heads, answers, fold)
+    figures = {
+        "patients": len(heads),
+        "pooled_slabs": POOLED_SLABS,
+        "by_slice_auc": slice_figures(heads, answers, rng),
+        "by_patient": patient,
+        "small_bleeds": small_bleeds(heads, any_figures["patients"], calls),
+        "masks": mask_figures(heads, answers),
+        "teacher": teacher_figures(heads, answers, teacher, rng),
+        "auc_by_pooled_slabs": {
+            str(count): round(float(auc([head.bleeds for head in heads], [pool(a["slice_prob"], count)[ANY] for a in answers])), 4)
+            for count in (1, 2, 3, 4, 5)
+        },
+    }
+    out.write_text(json.dumps(figures, indent=1) + "\n")
+    print(summary(figures))
+
+
+def nested_calls(heads, answers, fold):
+    """Whether each patient is called, with calibration and threshold of the other folds."""
+    truth = np.array([head.bleeds for head in heads])
+    pooled = np.array([pool(answer["slice_prob"])[ANY] for answer in answers])
+    calls = {}
+    for out in np.unique(fold):
+        others = fold != out
+        bound = threshold_for(pooled[others], truth[others])
+        calls.update({heads[row].patient: bool(pooled[row] >= bound) for row in np.nonzero(~others)[0]})
+    return calls
+
+
+def summary(figures):
+    text = lambda one: f"{one['value']:.3f} [{one['low']:.3f}, {one['high']:.3f}]" if one else "-"
+    lines = [f"{figures['patients']} patients"]
+    for name in KINDS:
+        by_slice, by_patient = figures["by_slice_auc"][name], figures["by_patient"][name]
+        lines.append(
+            f"{name:28} slices {text(by_slice)} ({by_slice['positive_slices']}), patients {text(by_patient['auc'])} "
+            f"({by_patient['positive_patients']}), sens {text(by_patient['nested_sensitivity'])} "
+            f"spec {text(by_patient['nested_specificity'])} ECE {by_patient['nested_expected_calibration_error']}"
+        )
+    lines.append(f"any: sensitivity by specificity {figures['by_patient'][KINDS[ANY]]['sensitivity_by_specificity']}")
+    lines.append(f"pooling {figures['auc_by_pooled_slabs']}")
+    lines.append(f"small bleeds: {text(figures['small_bleeds']['nested_sensitivity'])} of {len(figures['small_bleeds']['patients'])}")
+    lines.append(f"masks {figures['masks']}")
+    lines.append(f"teacher {figures['teacher']}")
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,267 @@
+"""Trains one network: on four folds of patients, or on all of them.
+
+usage: train.py DATA.pkl OUT --fold 0..4|none [--iterations N] [--seed N]
+
+DATA.pkl is what prepare_data.py wrote. OUT/fold-F.pt gets the weights (their running mean),
+OUT/fold-F.json what was done.
+"""
+
+import argparse
+import json
+import pickle
+import time
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+from torch import nn
+from torch.nn import functional
+
+import synth
+from data import ANY, BLOOD, KINDS, UNKNOWN, folds, windowed, with_neighbours
+from network import Network
+
+CONFIG = {
+    "batch": 16,
+    "rate": 2e-3,
+    "weight_decay": 0.03,
+    "warm_up": 0.08,
+    "mean_decay": 0.995,
+    "voxel_weight": 12.0,
+    "dice_weight": 0.5,
+    "label_smoothing": 0.02,
+    # What a sample is: a slab with blood, one without, blood put into a head without, a phantom.
+    "shares": {"bleeding": 0.33, "quiet": 0.31, "synthetic": 0.27, "phantom": 0.09},
+    # Of bleeding and synthetic slabs: which kind (IPH, IVH, SAH, SDH, EDH).
+    "kind_shares": [0.27, 0.14, 0.14, 0.2, 0.25],
+    "lookalike_share": 0.12,
+}
+AREA_PRESENT_PX, AREA_UNSURE_PX = 30, 8
+# No blood is put into this part of the slabs from below: face and skull base.
+BASE_PART = 0.22
+
+
+class Samples:
+    """Draws training samples; everything random comes from one seed."""
+
+    def __init__(self, heads, phantoms, contract, seed):
+        self.heads, self.phantoms, self.contract = heads, phantoms, contract
+        self.rng = np.random.default_rng(seed)
+        self.free = [head for head in heads if not head.bleeds]
+        self.by_kind = {
+            kind: [head for head in heads if (head.labels[:, kind] == 1).any()] for kind in range(1, len(KINDS))
+        }
+
+    def choice(self, values):
+        return values[self.rng.integers(len(values))]
+
+    def kind(self):
+        kind = 1 + self.rng.choice(len(CONFIG["kind_shares"]), p=CONFIG["kind_shares"])
+        return kind if self.by_kind[kind] else ANY + 1
+
+    def bleeding(self):
+        kind = self.kind()
+        head = self.choice(self.by_kind[kind])
+        slab = self.choice(np.nonzero(head.labels[:, kind] == 1)[0])
+        return with_neighbours(head.hu, slab), head.targets[slab], head.labels[slab], None
+
+    def quiet(self):
+        head = self.choice(self.free if self.rng.random() < 0.6 else self.heads)
+        slab = self.choice(np.nonzero(head.labels[:, ANY] == 0)[0])
+        inside = with_neighbours(head.inside, slab)
+        return with_neighbours(head.hu, slab), None, head.labels[slab], inside
+
+    def synthetic(self):
+        for _ in range(20):
+            head = self.choice(self.free)
+            slab = self.rng.integers(int(BASE_PART * len(head.hu)), len(head.hu))
+            kind = self.kind()
+            hu, inside = with_neighbours(head.hu, slab).astype(np.float32), with_neighbours(head.inside, slab)
+            made = synth.add_bleed(self.rng, hu, inside, kind)
+            if made is None:
+                continue
+            hu, share = made
+            target = np.zeros((len(KINDS), *hu.shape[1:]), np.uint8)
+            target[kind] = target[ANY] = np.rint(share[1] * BLOOD)
+            area = (share[1] > 0.5).sum()
+            labels = np.zeros(len(KINDS), np.int8)
+            labels[[ANY, kind]] = 1 if area >= AREA_PRESENT_PX else -1 if area >= AREA_UNSURE_PX else 0
+            return hu, target, labels, None
+        return self.quiet()
+
+    def phantom(self):
+        head = self.choice(self.phantoms)
+        bleeding = np.nonzero(head.labels[:, ANY] != 0)[0]
+        slab = self.choice(bleeding) if len(bleeding) and self.rng.random() < 0.7 else self.rng.integers(len(head.hu))
+        return with_neighbours(head.hu, slab), head.targets.get(slab), head.labels[slab], None
+
+    def sample(self):
+        shares = CONFIG["shares"]
+        draw = self.rng.choice(list(shares), p=list(shares.values()))
+        hu, target, labels, inside = getattr(self, draw)()
+        hu = hu.astype(np.float32)
+        if inside is not None and self.rng.random() < CONFIG["lookalike_share"]:
+            hu = synth.add_lookalike(self.rng, hu, inside)
+        hu, target = self.moved(hu, target)
+        return windowed(self.scanned(hu), self.contract).reshape(-1, *hu.shape[1:]), target, labels
+
+    def moved(self, hu, target):
+        """Turned, scaled, shifted, mirrored; and the neighbours mixed in, as thicker or shifted slabs are."""
+        rng, side = self.rng, hu.shape[1]
+        if rng.random() < 0.3:
+            part = rng.uniform(0, 0.25)
+            hu = np.stack([hu[0], (1 - part) * hu[1] + part * hu[rng.choice([0, 2])], hu[2]])
+        if rng.random() < 0.5:  # the order of slabs has no meaning for blood
+            hu = hu[::-1]
+        turn, scale = np.radians(rng.normal(0, 8)), np.exp(rng.normal(0, 0.07))
+        stretch = np.exp(rng.normal(0, 0.04))
+        cos, sin = scale * np.cos(turn), scale * np.sin(turn)
+        affine = np.array([[cos * stretch, -sin], [sin * stretch, cos]])
+        if rng.random() < 0.5:
+            affine[:, 0] *= -1
+        middle = np.full(2, (side - 1) / 2)
+        shift = middle - affine @ middle + rng.normal(0, 6, 2)
+        affine = np.column_stack([affine, shift])
+        hu = np.stack([
+            cv2.warpAffine(np.ascontiguousarray(slab), affine, (side, side), flags=cv2.INTER_LINEAR, borderValue=-1000.0)
+            for slab in hu
+        ])
+        if target is not None:
+            target = np.stack([
+                cv2.warpAffine(plane, affine, (side, side), flags=cv2.INTER_NEAREST) if plane.any() else plane
+                for plane in target
+            ])
+        return hu, target
+
+    def scanned(self, hu):
+        """Another scanner: sharpness, noise, calibration."""
+        rng = self.rng
+        if rng.random() < 0.4:
+            smooth = np.stack([cv2.GaussianBlur(slab, (0, 0), rng.uniform(0.5, 1.1)) for slab in hu])
+            amount = rng.uniform(-0.7, 1.0)  # below 0 sharper
+            hu = hu + amount * (smooth - hu)
+        if rng.random() < 0.5:
+            grain = rng.standard_normal(hu.shape, dtype=np.float32)
+            if rng.random() < 0.5:
+                grain = 2.2 * np.stack([cv2.GaussianBlur(slab, (0, 0), 0.8) for slab in grain])
+            hu = hu + grain * rng.uniform(0, 6)
+        return hu * np.exp(rng.normal(0, 0.03)) + rng.normal(0, 2.0)
+
+    def batch(self, size):
+        drawn = [self.sample() for _ in range(size)]
+        side = drawn[0][0].shape[-1]
+        target = np.zeros((size, len(KINDS), side, side), np.uint8)
+        for index, (_, own, _) in enumerate(drawn):
+            if own is not None:
+                target[index] = own
+        slabs = torch.from_numpy(np.stack([one[0] for one in drawn]))
+        labels = torch.from_numpy(np.stack([one[2] for one in drawn]).astype(np.float32))
+        slabs = slabs.bfloat16().to(memory_format=torch.channels_last)  # as autocast would, at less cost
+        return slabs, torch.from_numpy(target), labels
+
+
+def loss_of(voxels, slices, target, labels, corner):
+    """`corner`: every second row and column from there takes part; four times less work, no bias."""
+    voxels, target = (every[..., corner[0] :: 2, corner[1] :: 2] for every in (voxels, target))
+    voxels, slices = voxels.float(), slices.float()
+    known = target != UNKNOWN
+    share = (target.float() / BLOOD).clamp(max=1.0)
+    each = functional.binary_cross_entropy_with_logits(voxels, share, reduction="none") * known
+    voxel_loss = each.sum() / known.sum()
+    dice_losses = []
+    probability = torch.sigmoid(voxels) * known
+    for kind in range(len(KINDS)):
+        true = share[:, kind] * known[:, kind]
+        if true.sum() > 12:
+            overlap = (probability[:, kind] * true).sum()
+            dice_losses.append(1 - (2 * overlap + 1) / (probability[:, kind].sum() + true.sum() + 1))
+    dice_loss = torch.stack(dice_losses).mean() if dice_losses else voxel_loss * 0
+    told = labels >= 0
+    smoothing = CONFIG["label_smoothing"]
+    wanted = labels.clamp(min=0) * (1 - 2 * smoothing) + smoothing
+    slice_loss = (functional.binary_cross_entropy_with_logits(slices, wanted, reduction="none") * told).sum() / told.sum()
+    return CONFIG["voxel_weight"] * voxel_loss + CONFIG["dice_weight"] * dice_loss + slice_loss, slice_loss
+
+
+class RunningMean:
+    """The exponential mean of weights and of batch statistics."""
+
+    def __init__(self, network):
+        self.values = {name: value.detach().clone() for name, value in network.state_dict().items()}
+        self.steps = 0
+
+    def update(self, network):
+        self.steps += 1
+        decay = min(CONFIG["mean_decay"], (1 + self.steps) / (10 + self.steps))
+        for name, value in network.state_dict().items():
+            if value.dtype.is_floating_point:
+                self.values[name].lerp_(value.detach(), 1 - decay)
+
+
+def train(samples, iterations, seed, say):
+    torch.manual_seed(seed)
+    network = Network(windows=len(samples.contract["windows"]), neighbours=samples.contract["neighbours"])
+    network = network.to(memory_format=torch.channels_last).train()
+    optimizer = torch.optim.AdamW(network.parameters(), lr=CONFIG["rate"], weight_decay=CONFIG["weight_decay"])
+    schedule = torch.optim.lr_scheduler.OneCycleLR(
+        optimizer, max_lr=CONFIG["rate"], total_steps=iterations, pct_start=CONFIG["warm_up"]
+    )
+    mean, started, recent = RunningMean(network), time.time(), []
+    for iteration in range(iterations):
+        slabs, target, labels = samples.batch(CONFIG["batch"])
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            voxels, slices = network(slabs)
+        loss, slice_loss = loss_of(voxels, slices, target, labels, samples.rng.integers(2, size=2))
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        nn.utils.clip_grad_norm_(network.parameters(), 3.0)
+        optimizer.step()
+        schedule.step()
+        mean.update(network)
+        recent.append((loss.item(), slice_loss.item()))
+        if iteration % 25 == 24:
+            total, by_slice = np.mean(recent[-25:], axis=0)
+            say(f"{iteration + 1}/{iterations} loss {total:.3f} slices {by_slice:.3f} after {time.time() - started:.0f} s")
+    network.load_state_dict(mean.values)
+    return network.eval(), [round(float(total), 4) for total, _ in recent[49::50]]
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("data", type=Path)
+    parser.add_argument("out", type=Path)
+    parser.add_argument("--fold", required=True, help="the fold that is left out, or none")
+    parser.add_argument("--iterations", type=int, default=1500)
+    parser.add_argument("--seed", type=int, default=20261124)
+    parser.add_argument("--threads", type=int, default=1)
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    cv2.setNumThreads(1)
+    heads, phantoms, contract = pickle.loads(options.data.read_bytes())
+    fold_of = folds(heads)
+    kept = [head for head in heads if options.fold == "none" or fold_of[head.patient] != int(options.fold)]
+    started = time.time()
+    seed = options.seed + (9 if options.fold == "none" else int(options.fold))
+    network, losses = train(
+        Samples(kept, phantoms, contract, seed), options.iterations, seed, lambda line: print(line, flush=True)
+    )
+    options.out.mkdir(parents=True, exist_ok=True)
+    torch.save(network.state_dict(), options.out / f"fold-{options.fold}.pt")
+    record = {
+        "fold": options.fold,
+        "patients": [head.patient for head in kept],
+        "phantoms": len(phantoms),
+        "iterations": options.iterations,
+        "seed": seed,
+        "threads": options.threads,
+        "minutes": round((time.time() - started) / 60, 1),
+        "torch": torch.__version__,
+        "config": CONFIG,
+        "loss_every_50": losses,
+    }
+    (options.out / f"fold-{options.fold}.json").write_text(json.dumps(record, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
