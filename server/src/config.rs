@@ -256,6 +256,10 @@ impl Config {
             key: "[dicom]".to_owned(),
             problem,
         })?;
+        self.http.check().map_err(|problem| ConfigError::Invalid {
+            key: "[http]".to_owned(),
+            problem,
+        })?;
         let quiet = &self.assembly;
         check_quiet("assembly.quiet_seconds", quiet.quiet_seconds)?;
         for (sender, &seconds) in &quiet.quiet_seconds_by_sender {

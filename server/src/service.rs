@@ -308,10 +308,13 @@ impl Ports {
             path: config.data_dir.clone(),
             cause,
         })?;
-        let scp = scp::serve(self.dicom, config.dicom, intake, stopping.clone());
+        let scp = scp::serve(self.dicom, config.dicom, intake, stopping);
         let mut listeners = JoinSet::new();
         listeners.spawn(named("DICOM", scp));
-        listeners.spawn(named("HTTP", serve_http(self.http, app, stopping)));
+        listeners.spawn(async {
+            http::serve(self.http, app).await;
+            Ok(())
+        });
         Ok(listeners)
     }
 }
@@ -332,25 +335,4 @@ async fn bind(
 
 fn address(listener: &TcpListener) -> Result<SocketAddr, ServiceError> {
     listener.local_addr().map_err(ServiceError::System)
-}
-
-async fn serve_http(
-    listener: TcpListener,
-    app: AppState,
-    mut stopping: watch::Receiver<bool>,
-) -> io::Result<()> {
-    use axum::serve::ListenerExt;
-    let listener = listener.tap_io(|stream| {
-        if let Err(error) = stream.set_nodelay(true) {
-            tracing::debug!(%error, "an HTTP connection keeps Nagle's algorithm");
-        }
-    });
-    let service = http::router(app).into_make_service_with_connect_info::<SocketAddr>();
-    let stop = async move {
-        // A sender that is gone stops the service as well.
-        drop(stopping.wait_for(|stop| *stop).await);
-    };
-    axum::serve(listener, service)
-        .with_graceful_shutdown(stop)
-        .await
 }

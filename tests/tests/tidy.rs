@@ -32,9 +32,10 @@ const LAYERS: &[(&str, &[&str], &str)] = &[
     ),
     (
         "axum",
-        &["server/src/http/", "server/src/service.rs"],
+        &["server/src/http/"],
         "HTTP is the server's edge",
     ),
+    ("hyper", &["server/src/http/"], "HTTP is the server's edge"),
     (
         "sqlx",
         &["server/src/state/"],

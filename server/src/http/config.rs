@@ -30,6 +30,12 @@ pub struct HttpConfig {
     pub idle_seconds_max: u64,
     /// Longest time for any other answer, seconds.
     pub answer_seconds_max: u64,
+    /// Most connections at the same time; further ones are told so. A process may usually have
+    /// 1024 files and sockets open.
+    pub connections_max: usize,
+    /// Longest wait for a request's header, seconds: from the start of the connection, or from the
+    /// answer before. A connection that is idle for so long is closed.
+    pub header_seconds_max: u64,
     /// Most listeners of the event stream at the same time.
     pub listeners_max: usize,
     /// Seconds between signs of life on the event stream.
@@ -48,6 +54,8 @@ impl Default for HttpConfig {
             uploads_at_once_max: 16,
             idle_seconds_max: 60,
             answer_seconds_max: 30,
+            connections_max: 512,
+            header_seconds_max: 30,
             listeners_max: 256,
             keep_alive_seconds: 10,
         }
@@ -55,6 +63,30 @@ impl Default for HttpConfig {
 }
 
 impl HttpConfig {
+    /// Says what is wrong with the settings, in a sentence that names the setting.
+    ///
+    /// # Errors
+    ///
+    /// The sentence.
+    pub fn check(&self) -> Result<(), String> {
+        let numbers = [
+            ("uploads_at_once_max", self.uploads_at_once_max == 0),
+            ("idle_seconds_max", self.idle_seconds_max == 0),
+            ("answer_seconds_max", self.answer_seconds_max == 0),
+            ("connections_max", self.connections_max == 0),
+            ("header_seconds_max", self.header_seconds_max == 0),
+        ];
+        match numbers.into_iter().find(|(_, is_zero)| *is_zero) {
+            Some((name, _)) => Err(format!("{name} is 0, so that nothing could be answered")),
+            None => Ok(()),
+        }
+    }
+
+    /// [`HttpConfig::header_seconds_max`].
+    pub fn header_max(&self) -> Duration {
+        Duration::from_secs(self.header_seconds_max)
+    }
+
     /// [`HttpConfig::idle_seconds_max`].
     pub fn idle_max(&self) -> Duration {
         Duration::from_secs(self.idle_seconds_max)

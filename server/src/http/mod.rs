@@ -5,6 +5,7 @@
 
 pub mod body;
 pub mod config;
+mod connections;
 pub mod events;
 mod guard;
 pub mod health;
@@ -44,6 +45,7 @@ use crate::intake::Intake;
 use crate::state::State;
 
 pub use config::HttpConfig;
+pub use connections::serve;
 pub use health::Health;
 
 use receive::Rules;
@@ -129,9 +131,8 @@ impl AppState {
     }
 }
 
-/// The whole of HTTP. Serve it with
-/// `into_make_service_with_connect_info::<SocketAddr>()`, so that senders have an address.
-pub fn router(app: AppState) -> Router {
+/// The whole of HTTP. Its requests carry a `ConnectInfo<SocketAddr>`: see [`serve`].
+fn router(app: AppState) -> Router {
     let (api, document) = api(&app).split_for_parts();
     let document = Arc::new(document_text(&document));
     let serve_document = move || {

@@ -1,5 +1,6 @@
 //! The whole router behind a real listener, on a real store in a scratch folder.
 
+mod connections;
 mod reading;
 mod stow;
 mod uploads;
@@ -14,9 +15,10 @@ use pipeline::uid::Uid;
 use serde_json::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Semaphore, mpsc, watch};
+use tokio::task::JoinHandle;
 
-use super::{AppState, Health, HttpConfig, Parts, router};
+use super::{AppState, Health, HttpConfig, Parts, serve};
 use crate::clock::Clock;
 use crate::events::Events;
 use crate::intake::{Intake, IntakeEvent};
@@ -35,19 +37,23 @@ struct Rig {
     events: Events,
     health: Health,
     shutdown: watch::Sender<bool>,
+    served: JoinHandle<()>,
+    uploads: Arc<Semaphore>,
+    upload_places: usize,
     told: Arc<Mutex<Vec<IntakeEvent>>>,
 }
 
 impl Rig {
     async fn start() -> Self {
-        Self::with(
-            HttpConfig::default(),
-            StoreLimits {
-                free_bytes_reserve: 0,
-                ..StoreLimits::default()
-            },
-        )
-        .await
+        Self::with_config(HttpConfig::default()).await
+    }
+
+    async fn with_config(config: HttpConfig) -> Self {
+        let limits = StoreLimits {
+            free_bytes_reserve: 0,
+            ..StoreLimits::default()
+        };
+        Self::with(config, limits).await
     }
 
     async fn with(config: HttpConfig, limits: StoreLimits) -> Self {
@@ -62,6 +68,7 @@ impl Rig {
             }
         });
         let clock = Clock::system();
+        let upload_places = config.uploads_at_once_max;
         let (shutdown, stopping) = watch::channel(false);
         let state = State::open(folder.path()).await.unwrap();
         let (events, health) = (Events::new(clock.clone()), Health::default());
@@ -76,8 +83,8 @@ impl Rig {
         let app = AppState::new(parts, config, &Limits::default(), (folder.path(), 0)).unwrap();
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let service = router(app).into_make_service_with_connect_info::<SocketAddr>();
-        tokio::spawn(async move { axum::serve(listener, service).await });
+        let uploads = Arc::clone(&app.uploads);
+        let served = tokio::spawn(serve(listener, app));
         Self {
             address,
             folder,
@@ -85,6 +92,9 @@ impl Rig {
             events,
             health,
             shutdown,
+            served,
+            uploads,
+            upload_places,
             told,
         }
     }
@@ -122,6 +132,15 @@ impl Rig {
         Answer::read(self.send(&whole).await).await
     }
 
+    /// Opens a connection and begins a request of which `headers` are sent beside `Host`.
+    async fn begin(&self, line: &str, headers: &str) -> TcpStream {
+        let head = format!(
+            "{line} HTTP/1.1\r\nHost: {}\r\n{headers}\r\n",
+            self.address
+        );
+        self.send(head.as_bytes()).await
+    }
+
     /// Opens a connection and sends `bytes` as they are.
     async fn send(&self, bytes: &[u8]) -> TcpStream {
         let mut stream = TcpStream::connect(self.address).await.unwrap();
@@ -141,21 +160,36 @@ impl Rig {
 
     /// Ends of sessions so far: true for finished, false for broken.
     async fn ends(&self, count: usize) -> Vec<bool> {
-        for _ in 0..500 {
-            let ends: Vec<bool> = self
-                .told
-                .lock()
-                .unwrap()
-                .iter()
-                .filter_map(end_of)
-                .collect();
-            if ends.len() >= count {
-                return ends;
-            }
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
-        panic!("the session did not end");
+        let ends = || -> Vec<bool> {
+            let told = self.told.lock().unwrap();
+            told.iter().filter_map(end_of).collect()
+        };
+        until("the session ends", || ends().len() >= count).await;
+        ends()
     }
+
+    /// Waits until an upload has taken its place.
+    async fn takes_an_upload(&self) {
+        let taken = || self.uploads.available_permits() < self.upload_places;
+        until("an upload begins", taken).await;
+    }
+
+    /// Waits until the first bytes of an object are there.
+    async fn begins_an_object(&self) {
+        let incoming = self.folder.path().join("incoming");
+        let begun = || std::fs::read_dir(&incoming).unwrap().count() > 0;
+        until("an object begins", begun).await;
+    }
+}
+
+async fn until(what: &str, holds: impl Fn() -> bool) {
+    for _ in 0..1_000 {
+        if holds() {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    panic!("not after ten seconds: {what}");
 }
 
 fn end_of(event: &IntakeEvent) -> Option<bool> {

@@ -148,12 +148,9 @@ async fn events_come_in_order_and_a_client_that_comes_back_misses_none() {
     let rig = Rig::start().await;
     rig.events.publish(queued(1));
     let first = rig.events.subscribe(Some(0)).backlog[0].id;
-    let request = format!(
-        "GET /api/v1/events HTTP/1.1\r\nHost: {}\r\nConnection: close\r\nLast-Event-ID: {first}\r\n\r\n",
-        rig.address
-    );
     rig.events.publish(queued(2));
-    let stream = rig.send(request.as_bytes()).await;
+    let headers = format!("Connection: close\r\nLast-Event-ID: {first}\r\n");
+    let stream = rig.begin("GET /api/v1/events", &headers).await;
     let mut reader = tokio::io::BufReader::new(stream);
     let backlog = lines_until(&mut reader, "\"internal_id\":2").await;
     assert!(
@@ -182,11 +179,8 @@ async fn events_come_in_order_and_a_client_that_comes_back_misses_none() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_client_that_missed_events_is_told_to_read_afresh() {
     let rig = Rig::start().await;
-    let request = format!(
-        "GET /api/v1/events HTTP/1.1\r\nHost: {}\r\nLast-Event-ID: 1\r\n\r\n",
-        rig.address
-    );
-    let mut reader = tokio::io::BufReader::new(rig.send(request.as_bytes()).await);
+    let stream = rig.begin("GET /api/v1/events", "Last-Event-ID: 1\r\n").await;
+    let mut reader = tokio::io::BufReader::new(stream);
     lines_until(&mut reader, "event: reset").await;
 }
 
@@ -196,24 +190,14 @@ async fn one_listener_too_many_is_told() {
         listeners_max: 1,
         ..HttpConfig::default()
     };
-    let rig = Rig::with(
-        config,
-        StoreLimits {
-            free_bytes_reserve: 0,
-            ..StoreLimits::default()
-        },
-    )
-    .await;
-    let request = format!(
-        "GET /api/v1/events HTTP/1.1\r\nHost: {}\r\n\r\n",
-        rig.address
-    );
-    let mut first = tokio::io::BufReader::new(rig.send(request.as_bytes()).await);
+    let rig = Rig::with_config(config).await;
+    let stream = rig.begin("GET /api/v1/events", "").await;
+    let mut first = tokio::io::BufReader::new(stream);
     lines_until(&mut first, "retry: 2000").await;
     rig.get("/api/v1/events").await.problem(503, "busy");
 }
 
-async fn lines_until(reader: &mut tokio::io::BufReader<TcpStream>, wanted: &str) -> String {
+pub(super) async fn lines_until(reader: &mut tokio::io::BufReader<TcpStream>, wanted: &str) -> String {
     use tokio::io::AsyncBufReadExt;
     let mut text = String::new();
     while !text.contains(wanted) {

@@ -134,14 +134,7 @@ async fn malformed_requests_are_problems() {
         stow_bytes_max: 5_000,
         ..HttpConfig::default()
     };
-    let rig = Rig::with(
-        config,
-        StoreLimits {
-            free_bytes_reserve: 0,
-            ..StoreLimits::default()
-        },
-    )
-    .await;
+    let rig = Rig::with_config(config).await;
     let good = related(&[&dicom("1.1", "1.2.3")]);
     rig.post(PATH, RELATED, &good[..good.len() - 5])
         .await

@@ -1,7 +1,13 @@
 use super::*;
 
 const PATH: &str = "/api/v1/uploads";
+pub(super) const POST: &str = "POST /api/v1/uploads";
 const FORM: &str = "multipart/form-data; boundary=edge";
+
+/// The headers of an upload of one file.
+pub(super) fn file_of_bytes(bytes: usize) -> String {
+    format!("Connection: close\r\nContent-Type: application/dicom\r\nContent-Length: {bytes}\r\n")
+}
 
 fn verdicts(answer: &Answer) -> Vec<(String, String)> {
     let text = |value: &Value| value.as_str().unwrap().to_owned();
@@ -169,14 +175,10 @@ async fn a_body_that_breaks_off_says_what_was_stored_before() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_connection_that_breaks_leaves_no_half_object_and_a_broken_session() {
     let rig = Rig::start().await;
-    let head = format!(
-        "POST {PATH} HTTP/1.1\r\nHost: {}\r\nContent-Type: application/dicom\r\nContent-Length: 9999\r\n\r\n",
-        rig.address
-    );
-    let stream = rig
-        .send(&[head.as_bytes(), &dicom("1.1", "1.2.3")].concat())
-        .await;
-    tokio::time::sleep(Duration::from_millis(100)).await;
+    let mut stream = rig.begin(POST, &file_of_bytes(9_999)).await;
+    let begun = dicom("1.1", "1.2.3");
+    stream.write_all(&begun).await.unwrap();
+    rig.begins_an_object().await;
     drop(stream);
     assert_eq!(rig.ends(1).await, [false]);
     assert_eq!(rig.stored().len(), 0);
@@ -206,19 +208,8 @@ async fn limits_answer_before_the_body_is_read() {
         upload_files_max: 2,
         ..HttpConfig::default()
     };
-    let rig = Rig::with(
-        config,
-        StoreLimits {
-            free_bytes_reserve: 0,
-            ..StoreLimits::default()
-        },
-    )
-    .await;
-    let head = format!(
-        "POST {PATH} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\nContent-Type: application/dicom\r\nContent-Length: 10001\r\n\r\n",
-        rig.address
-    );
-    let answer = Answer::read(rig.send(head.as_bytes()).await).await;
+    let rig = Rig::with_config(config).await;
+    let answer = Answer::read(rig.begin(POST, &file_of_bytes(10_001)).await).await;
     assert!(answer.problem(413, "too_large").contains("10000"));
     let files: Vec<Vec<u8>> = (1..=3)
         .map(|number| dicom(&format!("1.{number}"), "1.2.3"))
@@ -255,20 +246,9 @@ async fn too_many_uploads_at_once_and_a_silent_sender_are_told() {
         idle_seconds_max: 1,
         ..HttpConfig::default()
     };
-    let rig = Rig::with(
-        config,
-        StoreLimits {
-            free_bytes_reserve: 0,
-            ..StoreLimits::default()
-        },
-    )
-    .await;
-    let head = format!(
-        "POST {PATH} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\nContent-Type: application/dicom\r\nContent-Length: 99\r\n\r\nab",
-        rig.address
-    );
-    let silent = rig.send(head.as_bytes()).await;
-    rig.takes_the_place().await;
+    let rig = Rig::with_config(config).await;
+    let silent = rig.begin(POST, &file_of_bytes(99)).await;
+    rig.takes_an_upload().await;
     let full = rig.post(PATH, "application/dicom", b"x").await;
     full.problem(503, "busy");
     assert!(full.head.contains("retry-after"));
@@ -299,11 +279,4 @@ async fn other_media_types_and_foreign_pages_are_refused() {
         .await
         .problem(421, "host_not_allowed");
     assert_eq!(rig.stored().len(), 0);
-}
-
-impl Rig {
-    /// Gives the service time to take the one upload place.
-    async fn takes_the_place(&self) {
-        tokio::time::sleep(Duration::from_millis(200)).await;
-    }
 }
