@@ -6,38 +6,38 @@
 
 use std::io::{self, Read, Seek, SeekFrom};
 
+use serde::{Deserialize, Serialize};
 use zip::CompressionMethod;
 use zip::result::ZipError;
 use zip::unstable::read::{ZipIterable, ZipIterableFiles};
 
 /// How the local header of a zip entry begins (APPNOTE 4.3.7): a zip inside the zip.
 const ZIP_MAGIC: &[u8; 4] = b"PK\x03\x04";
-/// Inflated bytes that every archive may have, however small it is: a blank image deflates 1000:1.
-const RATIO_FREE_BYTES: u64 = 64 << 20;
 /// Longest name that is shown, characters.
 const NAME_CHARS_MAX: usize = 200;
 
-/// What an archive may not exceed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// What a zip may not exceed. One entry is an object: `limits.object_bytes_max` is for that.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
 pub struct ArchiveLimits {
-    /// Most entries, folders counted.
+    /// Most entries of one zip, folders counted.
     pub entries_max: usize,
-    /// Most bytes of one entry, inflated.
-    pub entry_bytes_max: u64,
-    /// Most bytes of all entries together, inflated.
+    /// Most bytes of all entries of one zip together, inflated.
     pub total_bytes_max: u64,
-    /// Most inflated bytes for each byte of the archive, once they pass 64 MiB. CT deflates 2 to
-    /// 4 times, blank images up to 1000 times, bombs far more.
+    /// Most inflated bytes for each byte of the zip, once they pass `ratio_free_bytes`. CT deflates
+    /// 2 to 4 times, blank images up to 1000 times, bombs far more.
     pub ratio_max: u64,
+    /// Inflated bytes that every zip may have, however small it is.
+    pub ratio_free_bytes: u64,
 }
 
 impl Default for ArchiveLimits {
     fn default() -> Self {
         Self {
             entries_max: 20_000,
-            entry_bytes_max: 2 << 30,
             total_bytes_max: 16 << 30,
             ratio_max: 100,
+            ratio_free_bytes: 64 << 20,
         }
     }
 }
@@ -52,7 +52,7 @@ pub enum ArchiveError {
     #[error("the archive is not a zip, or a broken one: {0}")]
     Broken(String),
     /// More entries than the limit.
-    #[error("the archive has {found} entries; at most {max} are taken")]
+    #[error("the archive has {found} entries; at most {max} are taken (zip.entries_max)")]
     TooManyEntries {
         /// By its directory.
         found: usize,
@@ -60,7 +60,7 @@ pub enum ArchiveError {
         max: usize,
     },
     /// One entry inflates to more than the limit.
-    #[error("{name} in the archive inflates to more than {max} bytes")]
+    #[error("{name} in the archive inflates to more than {max} bytes (limits.object_bytes_max)")]
     EntryTooLarge {
         /// Which.
         name: String,
@@ -69,7 +69,8 @@ pub enum ArchiveError {
     },
     /// Together the entries inflate to more than the limit, or than the archive's size explains.
     #[error(
-        "the archive inflates to more than {max} bytes: a zip bomb, or more than is taken at once"
+        "the archive inflates to more than {max} bytes: a zip bomb, or more than is taken at once \
+         (zip.total_bytes_max, zip.ratio_max)"
     )]
     TooLarge {
         /// The limit that was met, bytes.
@@ -122,14 +123,15 @@ impl std::fmt::Debug for Entry<'_> {
 }
 
 /// Gives each entry of the zip in `reader` that is not a folder to `visit`, in the order of its
-/// directory. Blocking.
+/// directory. An entry may inflate to `entry_bytes_max`. Blocking.
 ///
 /// # Errors
 ///
-/// [`ArchiveError`] if the archive is broken or exceeds `limits`; what `visit` gives.
+/// [`ArchiveError`] if the archive is broken or exceeds a limit; what `visit` gives.
 pub fn visit_entries<R, E>(
     mut reader: R,
     limits: &ArchiveLimits,
+    entry_bytes_max: u64,
     mut visit: impl FnMut(Entry<'_>) -> Result<(), E>,
 ) -> Result<(), E>
 where
@@ -146,8 +148,10 @@ where
     }
     let by_ratio = archive_bytes.saturating_mul(limits.ratio_max);
     let mut budget = Budget {
-        entry_bytes_max: limits.entry_bytes_max,
-        total_bytes_max: by_ratio.max(RATIO_FREE_BYTES).min(limits.total_bytes_max),
+        entry_bytes_max,
+        total_bytes_max: by_ratio
+            .max(limits.ratio_free_bytes)
+            .min(limits.total_bytes_max),
         total_bytes: 0,
         exceeded: None,
     };
@@ -299,6 +303,8 @@ mod tests {
 
     use super::*;
 
+    const ENTRY_BYTES_MAX: u64 = 1_000;
+
     /// What became of each entry: its length, or why it was left out.
     type Verdicts = Vec<(String, Result<usize, String>)>;
 
@@ -315,7 +321,7 @@ mod tests {
 
     fn read(zip: Vec<u8>, limits: &ArchiveLimits) -> Result<Verdicts, ArchiveError> {
         let mut verdicts = Vec::new();
-        visit_entries(Cursor::new(zip), limits, |entry| {
+        visit_entries(Cursor::new(zip), limits, ENTRY_BYTES_MAX, |entry| {
             let verdict = entry
                 .body
                 .map_err(|refusal| refusal.to_string())
@@ -333,9 +339,8 @@ mod tests {
     fn small() -> ArchiveLimits {
         ArchiveLimits {
             entries_max: 3,
-            entry_bytes_max: 1_000,
             total_bytes_max: 1_500,
-            ratio_max: 100,
+            ..ArchiveLimits::default()
         }
     }
 
@@ -379,9 +384,16 @@ mod tests {
             matches!(error, ArchiveError::TooManyEntries { found: 4, max: 3 }),
             "{error}"
         );
-        let error = read(zip_of(&[("big", &[0; 1_001])]), &small()).unwrap_err();
+        let big = zip_of(&[("big", &[0; 1_001])]);
+        let error = read(big, &small()).unwrap_err();
         assert!(
-            matches!(error, ArchiveError::EntryTooLarge { max: 1_000, .. }),
+            matches!(
+                error,
+                ArchiveError::EntryTooLarge {
+                    max: ENTRY_BYTES_MAX,
+                    ..
+                }
+            ),
             "{error}"
         );
         let error = read(zip_of(&[("a", &[0; 800]), ("b", &[0; 800])]), &small()).unwrap_err();
@@ -393,19 +405,30 @@ mod tests {
 
     #[test]
     fn a_bomb_is_stopped_by_its_ratio_and_by_what_comes_out_not_by_what_it_says() {
-        let zeros = vec![0; 70 << 20];
-        let bomb = zip_of(&[("bomb", &zeros)]);
-        assert!(bomb.len() < 100_000);
-        let error = read(bomb.clone(), &ArchiveLimits::default()).unwrap_err();
+        let bomb = zip_of(&[("bomb", &[0; 900])]);
+        assert!((100..300).contains(&bomb.len()));
+        let strict = ArchiveLimits {
+            ratio_max: 2,
+            ratio_free_bytes: 600,
+            ..small()
+        };
+        let error = read(bomb.clone(), &strict).unwrap_err();
         assert!(
-            matches!(error, ArchiveError::TooLarge { max } if max == 64 << 20),
+            matches!(error, ArchiveError::TooLarge { max: 600 }),
             "{error}"
         );
-        let generous = ArchiveLimits {
-            ratio_max: 2_000,
-            ..ArchiveLimits::default()
-        };
-        assert_eq!(read(bomb, &generous).unwrap()[0].1, Ok(70 << 20));
+        for generous in [
+            ArchiveLimits {
+                ratio_max: 100,
+                ..strict
+            },
+            ArchiveLimits {
+                ratio_free_bytes: 900,
+                ..strict
+            },
+        ] {
+            assert_eq!(read(bomb.clone(), &generous).unwrap()[0].1, Ok(900));
+        }
     }
 
     #[test]

@@ -13,6 +13,7 @@ use pipeline::limits::Limits;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::archive::ArchiveLimits;
 use crate::http::HttpConfig;
 use crate::objects::StoreLimits;
 use crate::scp::ScpConfig;
@@ -45,6 +46,8 @@ pub struct Config {
     pub assembly: AssemblyConfig,
     /// What the pipeline refuses to exceed.
     pub limits: Limits,
+    /// What a zip may not exceed.
+    pub zip: ArchiveLimits,
 }
 
 impl Default for Config {
@@ -58,6 +61,7 @@ impl Default for Config {
             model: ModelConfig::default(),
             assembly: AssemblyConfig::default(),
             limits: Limits::default(),
+            zip: ArchiveLimits::default(),
         }
     }
 }
@@ -474,6 +478,7 @@ mod tests {
                 ("TEZ_HTTP__BIND", "0.0.0.0:80"),
                 ("TEZ_HTTP__HOSTS_ALLOWED", "a.example,b.example"),
                 ("TEZ_LIMITS__SLICES_MAX", "500"),
+                ("TEZ_ZIP__RATIO_MAX", "7"),
             ],
         )
         .unwrap();
@@ -483,6 +488,7 @@ mod tests {
         assert_eq!(config.http.bind.to_string(), "0.0.0.0:80");
         assert_eq!(config.http.hosts_allowed, ["a.example", "b.example"]);
         assert_eq!(config.limits.slices_max, 500);
+        assert_eq!(config.zip.ratio_max, 7);
     }
 
     #[test]

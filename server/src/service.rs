@@ -303,7 +303,7 @@ impl Ports {
     fn listen(self, config: Config, parts: http::Parts) -> Result<Listeners, ServiceError> {
         let (intake, stopping) = (parts.intake.clone(), parts.shutdown.clone());
         let store = (config.data_dir.as_path(), config.storage.free_bytes_reserve);
-        let app = AppState::new(parts, config.http, &config.limits, store);
+        let app = AppState::new(parts, config.http, &config.limits, config.zip, store);
         let app = app.map_err(|cause| ServiceError::DataFolder {
             path: config.data_dir.clone(),
             cause,

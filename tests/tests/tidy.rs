@@ -30,11 +30,7 @@ const LAYERS: &[(&str, &[&str], &str)] = &[
         &["server/src/scp/", "server/src/scu.rs", "tests/"],
         "the DICOM protocol is the server's edge",
     ),
-    (
-        "axum",
-        &["server/src/http/"],
-        "HTTP is the server's edge",
-    ),
+    ("axum", &["server/src/http/"], "HTTP is the server's edge"),
     ("hyper", &["server/src/http/"], "HTTP is the server's edge"),
     (
         "sqlx",

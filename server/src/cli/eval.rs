@@ -14,7 +14,6 @@ use clap::Args;
 use models::findings::FindingKind;
 use models::report::{ModelIdentity, ReportState, StudyReport};
 use models::runtime::Network;
-use pipeline::limits::Limits;
 use pipeline::reason::{Reason, ReasonCode};
 use serde::Serialize;
 
@@ -188,7 +187,7 @@ fn evaluate_all(labelled: &[LabelledStudy], config: &Config) -> Vec<Evaluated> {
     let work = || {
         let mut network = load_network(&config.model).map_err(|error| error.reason());
         while let Some((index, study)) = take_next(&next, labelled) {
-            let evaluated = evaluate(study, &config.limits, &mut network);
+            let evaluated = evaluate(study, config, &mut network);
             say_unanswered(&bar, &evaluated);
             done.lock()
                 .unwrap_or_else(std::sync::PoisonError::into_inner)
@@ -234,7 +233,7 @@ fn say_unanswered(bar: &Bar, evaluated: &Evaluated) {
 
 fn evaluate(
     labelled: &LabelledStudy,
-    limits: &Limits,
+    config: &Config,
     network: &mut Result<Network, Reason>,
 ) -> Evaluated {
     let mut evaluated = Evaluated {
@@ -242,14 +241,14 @@ fn evaluate(
         report: Err(Reason::new(ReasonCode::NotDicom, "no DICOM object found")),
         thickness_mm: None,
     };
-    match gather(std::slice::from_ref(&labelled.path), limits) {
+    match gather(std::slice::from_ref(&labelled.path), config) {
         Err(error) => {
             evaluated.report = Err(Reason::new(ReasonCode::NotDicom, format!("{error:#}")));
         }
         Ok(input) => match input.studies.as_slice() {
             [] => {}
             [study] => {
-                let report = analyse_study(study, limits, network, &|_| {}).report;
+                let report = analyse_study(study, &config.limits, network, &|_| {}).report;
                 evaluated.thickness_mm = thickness_mm(study, &report);
                 evaluated.report = Ok(report);
             }

@@ -14,7 +14,8 @@ use rayon::prelude::*;
 use tempfile::TempDir;
 
 use super::progress::Bar;
-use crate::archive::{ArchiveError, ArchiveLimits, Entry, visit_entries};
+use crate::archive::{ArchiveError, Entry, visit_entries};
+use crate::config::Config;
 
 /// Deepest folder that is looked into; ends a circle of mounted folders.
 const FOLDER_DEPTH_MAX: usize = 64;
@@ -56,8 +57,8 @@ struct Candidate {
     name: String,
 }
 
-#[derive(Default)]
-struct Gatherer {
+struct Gatherer<'a> {
+    config: &'a Config,
     candidates: Vec<Candidate>,
     left_out: Vec<LeftOut>,
     unpacked: Vec<TempDir>,
@@ -69,8 +70,13 @@ struct Gatherer {
 ///
 /// If a path is not there, cannot be read, is a broken or dangerous zip, or there are too many
 /// files.
-pub(super) fn gather(paths: &[PathBuf], limits: &Limits) -> anyhow::Result<Input> {
-    let mut gatherer = Gatherer::default();
+pub(super) fn gather(paths: &[PathBuf], config: &Config) -> anyhow::Result<Input> {
+    let mut gatherer = Gatherer {
+        config,
+        candidates: Vec::new(),
+        left_out: Vec::new(),
+        unpacked: Vec::new(),
+    };
     for path in paths {
         let metadata =
             fs::metadata(path).with_context(|| format!("cannot read {}", shown(path)))?;
@@ -80,7 +86,7 @@ pub(super) fn gather(paths: &[PathBuf], limits: &Limits) -> anyhow::Result<Input
             gatherer.file(path)?;
         }
     }
-    let (instances, mut refused) = read_headers(&gatherer.candidates, limits);
+    let (instances, mut refused) = read_headers(&gatherer.candidates, &config.limits);
     gatherer.left_out.append(&mut refused);
     Ok(Input {
         studies: by_study(instances),
@@ -89,7 +95,7 @@ pub(super) fn gather(paths: &[PathBuf], limits: &Limits) -> anyhow::Result<Input
     })
 }
 
-impl Gatherer {
+impl Gatherer<'_> {
     fn folder(&mut self, folder: &Path, depth: usize) -> anyhow::Result<()> {
         if depth > FOLDER_DEPTH_MAX {
             bail!(
@@ -150,6 +156,7 @@ impl Gatherer {
         let name = shown(path);
         let file = File::open(path).with_context(|| format!("cannot read {name}"))?;
         let folder = tempfile::tempdir().context("cannot make a temporary folder")?;
+        let config = self.config;
         let mut number = 0_usize;
         let mut take = |entry: Entry<'_>| -> anyhow::Result<()> {
             let entry_name = format!("{name}!{}", entry.name);
@@ -164,8 +171,9 @@ impl Gatherer {
             }
             Ok(())
         };
-        let limits = ArchiveLimits::default();
-        visit_entries(file, &limits, |entry| take(entry).map_err(ZipError::Ours))
+        let (limits, entry_bytes_max) = (config.zip, config.limits.object_bytes_max);
+        let take = |entry: Entry<'_>| take(entry).map_err(ZipError::Ours);
+        visit_entries(file, &limits, entry_bytes_max, take)
             .map_err(|error| match error {
                 ZipError::Archive(error) => anyhow::Error::new(error),
                 ZipError::Ours(error) => error,
@@ -307,7 +315,7 @@ mod tests {
 
     #[test]
     fn a_path_that_is_not_there_is_an_error_that_names_it() {
-        let Err(error) = gather(&[PathBuf::from("/nowhere/ct")], &Limits::default()) else {
+        let Err(error) = gather(&[PathBuf::from("/nowhere/ct")], &Config::default()) else {
             panic!("a missing path was taken");
         };
         assert!(error.to_string().contains("/nowhere/ct"), "{error}");
@@ -324,10 +332,36 @@ mod tests {
             .unwrap();
         zip.write_all(b"no").unwrap();
         zip.finish().unwrap();
-        let input = gather(&[folder.path().to_owned()], &Limits::default()).unwrap();
+        let input = gather(&[folder.path().to_owned()], &Config::default()).unwrap();
         assert_eq!(names(&input), ["a.txt", "note.txt", "inside.txt"]);
         assert!(input.left_out[2].name.contains("c.bin!x/inside.txt"));
         assert!(input.studies.is_empty());
+    }
+
+    #[test]
+    fn a_zip_beyond_a_limit_of_the_settings_is_an_error_that_names_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("two.zip");
+        let mut zip = zip::ZipWriter::new(File::create(&path).unwrap());
+        for name in ["a", "b"] {
+            zip.start_file(name, zip::write::SimpleFileOptions::default())
+                .unwrap();
+        }
+        zip.finish().unwrap();
+        let mut config = Config::default();
+        assert_eq!(
+            gather(std::slice::from_ref(&path), &config)
+                .unwrap()
+                .left_out
+                .len(),
+            2
+        );
+        config.zip.entries_max = 1;
+        let error = gather(&[path], &config).err().unwrap();
+        assert!(
+            format!("{error:#}").contains("zip.entries_max"),
+            "{error:#}"
+        );
     }
 
     #[test]
@@ -335,13 +369,13 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let broken = folder.path().join("broken.zip");
         fs::write(&broken, b"PK\x03\x04 and then nothing").unwrap();
-        assert!(gather(&[broken], &Limits::default()).is_err());
+        assert!(gather(&[broken], &Config::default()).is_err());
         let empty = folder.path().join("empty.zip");
         zip::ZipWriter::new(File::create(&empty).unwrap())
             .finish()
             .unwrap();
         assert!(
-            gather(&[empty], &Limits::default())
+            gather(&[empty], &Config::default())
                 .unwrap()
                 .studies
                 .is_empty()

@@ -4,11 +4,11 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Args;
-use pipeline::limits::Limits;
 
 use super::input::gather;
 use super::progress::Bar;
 use super::{USAGE, tell, usage_error};
+use crate::config::Config;
 use crate::scu::{self, Destination, Sent};
 
 /// Sends DICOM objects to a peer by C-STORE, byte for byte.
@@ -32,7 +32,7 @@ pub(super) struct SendArgs {
 
 /// Sends, tells what was not taken, and counts.
 pub(super) fn run(arguments: &SendArgs) -> anyhow::Result<ExitCode> {
-    let input = match gather(&arguments.paths, &Limits::default()) {
+    let input = match gather(&arguments.paths, &Config::default()) {
         Ok(input) => input,
         Err(error) => return Ok(usage_error(&error)),
     };

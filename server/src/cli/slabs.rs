@@ -88,7 +88,7 @@ pub(super) fn run(args: &SlabsArgs) -> anyhow::Result<ExitCode> {
         Ok(contract) => contract,
         Err(error) => return Ok(usage_error(&anyhow::Error::new(error))),
     };
-    let input = match gather(&args.paths, &config.limits) {
+    let input = match gather(&args.paths, &config) {
         Ok(input) => input,
         Err(error) => return Ok(usage_error(&error)),
     };
@@ -165,7 +165,7 @@ fn write_slabs(path: &Path, input: &ModelInput) -> io::Result<()> {
     file.flush()
 }
 
-/// NumPy's format 1.0: magic, version, length of the header, header, values.
+/// `NumPy`'s format 1.0: magic, version, length of the header, header, values.
 fn write_npy(out: &mut impl Write, whole_range: &Array4<f32>) -> io::Result<()> {
     let (slabs, _, rows, columns) = whole_range.dim();
     let fields = format!(
@@ -186,13 +186,14 @@ fn write_npy(out: &mut impl Write, whole_range: &Array4<f32>) -> io::Result<()> 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::Config;
 
     #[test]
     fn a_fixture_is_written_as_an_array_of_hounsfield_units_with_its_slices() {
         let folder = tempfile::tempdir().unwrap();
         fixtures::make("small_head", &folder.path().join("dicom")).unwrap();
         let limits = Limits::default();
-        let input = gather(&[folder.path().join("dicom")], &limits).unwrap();
+        let input = gather(&[folder.path().join("dicom")], &Config::default()).unwrap();
         let contract = ModelCard::built_in().unwrap().input.contract;
         let study = &input.studies[0];
         let left_out = write_study(folder.path(), study, &contract, &limits).unwrap();
@@ -222,7 +223,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         fixtures::make("chest", folder.path()).unwrap();
         let limits = Limits::default();
-        let input = gather(&[folder.path().to_owned()], &limits).unwrap();
+        let input = gather(&[folder.path().to_owned()], &Config::default()).unwrap();
         let contract = ModelCard::built_in().unwrap().input.contract;
         let why = write_study(folder.path(), &input.studies[0], &contract, &limits).unwrap();
         assert!(why.is_some_and(|why| !why.is_empty()));

@@ -67,7 +67,7 @@ pub(super) fn run(args: &TriageArgs) -> anyhow::Result<ExitCode> {
         Ok(config) => config,
         Err(error) => return Ok(usage_error(&error)),
     };
-    let input = match gather(&args.paths, &config.limits) {
+    let input = match gather(&args.paths, &config) {
         Ok(input) => input,
         Err(error) => return Ok(usage_error(&error)),
     };

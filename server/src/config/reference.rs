@@ -7,7 +7,7 @@ use serde_json::Value;
 use super::known_settings;
 
 /// Section, type, and the file that declares it. Sections stand in the order of the document.
-const SECTIONS: [(&str, &str, &str); 9] = [
+const SECTIONS: [(&str, &str, &str); 10] = [
     ("", "Config", include_str!("../config.rs")),
     ("log", "LogConfig", include_str!("../config.rs")),
     ("dicom", "ScpConfig", include_str!("../scp/config.rs")),
@@ -25,6 +25,7 @@ const SECTIONS: [(&str, &str, &str); 9] = [
         "Limits",
         include_str!("../../../pipeline/src/limits.rs"),
     ),
+    ("zip", "ArchiveLimits", include_str!("../archive.rs")),
 ];
 
 const HEAD: &str = "# Settings

@@ -99,6 +99,7 @@ impl AppState {
         parts: Parts,
         config: HttpConfig,
         limits: &Limits,
+        archive_limits: ArchiveLimits,
         store: (&Path, u64),
     ) -> io::Result<Self> {
         let (data_dir, free_bytes_reserve) = store;
@@ -110,10 +111,7 @@ impl AppState {
             health: parts.health,
             shutdown: parts.shutdown,
             header_limits: Arc::new(limits.clone()),
-            archive_limits: ArchiveLimits {
-                entry_bytes_max: limits.object_bytes_max,
-                ..ArchiveLimits::default()
-            },
+            archive_limits,
             spool: Spool::open(data_dir, free_bytes_reserve)?,
             uploads: Arc::new(Semaphore::new(config.uploads_at_once_max)),
             listeners: Arc::new(Semaphore::new(config.listeners_max)),

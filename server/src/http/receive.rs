@@ -502,8 +502,9 @@ struct Unpacker {
 impl Unpacker {
     fn unpack(&mut self, zip: std::fs::File) {
         let before = self.files.len();
-        let limits = self.rules.archive;
-        let visited = visit_entries(BufReader::new(zip), &limits, |entry| self.entry(entry));
+        let (limits, entry_bytes_max) = (self.rules.archive, self.rules.header.object_bytes_max);
+        let zip = BufReader::new(zip);
+        let visited = visit_entries(zip, &limits, entry_bytes_max, |entry| self.entry(entry));
         match visited {
             Ok(()) if self.files.len() == before => {
                 let text = "The zip holds no files.";

@@ -19,6 +19,7 @@ use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::task::JoinHandle;
 
 use super::{AppState, Health, HttpConfig, Parts, serve};
+use crate::archive::ArchiveLimits;
 use crate::clock::Clock;
 use crate::events::Events;
 use crate::intake::{Intake, IntakeEvent};
@@ -48,15 +49,24 @@ impl Rig {
         Self::with_config(HttpConfig::default()).await
     }
 
+    /// On a disk that is full.
+    async fn on_full_disk() -> Self {
+        let limits = StoreLimits {
+            free_bytes_reserve: u64::MAX,
+            ..StoreLimits::default()
+        };
+        Self::with(HttpConfig::default(), limits, ArchiveLimits::default()).await
+    }
+
     async fn with_config(config: HttpConfig) -> Self {
         let limits = StoreLimits {
             free_bytes_reserve: 0,
             ..StoreLimits::default()
         };
-        Self::with(config, limits).await
+        Self::with(config, limits, ArchiveLimits::default()).await
     }
 
-    async fn with(config: HttpConfig, limits: StoreLimits) -> Self {
+    async fn with(config: HttpConfig, limits: StoreLimits, zip: ArchiveLimits) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let (store, _) = ObjectStore::open(folder.path(), limits).unwrap();
         let (sender, mut receiver) = mpsc::channel(64);
@@ -80,7 +90,8 @@ impl Rig {
             health: health.clone(),
             shutdown: stopping,
         };
-        let app = AppState::new(parts, config, &Limits::default(), (folder.path(), 0)).unwrap();
+        let app =
+            AppState::new(parts, config, &Limits::default(), zip, (folder.path(), 0)).unwrap();
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let uploads = Arc::clone(&app.uploads);
@@ -134,10 +145,7 @@ impl Rig {
 
     /// Opens a connection and begins a request of which `headers` are sent beside `Host`.
     async fn begin(&self, line: &str, headers: &str) -> TcpStream {
-        let head = format!(
-            "{line} HTTP/1.1\r\nHost: {}\r\n{headers}\r\n",
-            self.address
-        );
+        let head = format!("{line} HTTP/1.1\r\nHost: {}\r\n{headers}\r\n", self.address);
         self.send(head.as_bytes()).await
     }
 

@@ -179,7 +179,9 @@ async fn events_come_in_order_and_a_client_that_comes_back_misses_none() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_client_that_missed_events_is_told_to_read_afresh() {
     let rig = Rig::start().await;
-    let stream = rig.begin("GET /api/v1/events", "Last-Event-ID: 1\r\n").await;
+    let stream = rig
+        .begin("GET /api/v1/events", "Last-Event-ID: 1\r\n")
+        .await;
     let mut reader = tokio::io::BufReader::new(stream);
     lines_until(&mut reader, "event: reset").await;
 }
@@ -197,7 +199,10 @@ async fn one_listener_too_many_is_told() {
     rig.get("/api/v1/events").await.problem(503, "busy");
 }
 
-pub(super) async fn lines_until(reader: &mut tokio::io::BufReader<TcpStream>, wanted: &str) -> String {
+pub(super) async fn lines_until(
+    reader: &mut tokio::io::BufReader<TcpStream>,
+    wanted: &str,
+) -> String {
     use tokio::io::AsyncBufReadExt;
     let mut text = String::new();
     while !text.contains(wanted) {

@@ -95,11 +95,7 @@ async fn other_content_under_a_known_uid_is_a_duplicate_that_failed() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_full_disk_is_503_with_out_of_resources() {
-    let limits = StoreLimits {
-        free_bytes_reserve: u64::MAX,
-        ..StoreLimits::default()
-    };
-    let rig = Rig::with(HttpConfig::default(), limits).await;
+    let rig = Rig::on_full_disk().await;
     let answer = rig
         .post(PATH, RELATED, &related(&[&dicom("1.1", "1.2.3")]))
         .await;

@@ -223,12 +223,35 @@ async fn limits_answer_before_the_body_is_read() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_zip_beyond_a_limit_of_the_settings_is_refused_by_its_name() {
+    let zip = zip_of(&[("a", &dicom("1.1", "1.2.3")), ("b", &dicom("1.2", "1.2.3"))]);
+    let all = ArchiveLimits::default();
+    for (limits, setting) in [
+        (
+            ArchiveLimits {
+                entries_max: 1,
+                ..all
+            },
+            "zip.entries_max",
+        ),
+        (
+            ArchiveLimits {
+                total_bytes_max: 600,
+                ..all
+            },
+            "zip.total_bytes_max",
+        ),
+    ] {
+        let rig = Rig::with(HttpConfig::default(), StoreLimits::default(), limits).await;
+        let refused = rig.post(PATH, "application/zip", &zip).await;
+        let detail = refused.problem(413, "too_large");
+        assert!(detail.contains(setting), "{detail}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_full_disk_is_507_for_files_and_for_zips() {
-    let limits = StoreLimits {
-        free_bytes_reserve: u64::MAX,
-        ..StoreLimits::default()
-    };
-    let rig = Rig::with(HttpConfig::default(), limits).await;
+    let rig = Rig::on_full_disk().await;
     let file = dicom("1.1", "1.2.3");
     rig.post(PATH, "application/dicom", &file)
         .await
