@@ -72,7 +72,8 @@ impl Default for Config {
 pub struct LogConfig {
     /// `auto` (people on a terminal, JSON elsewhere), `human` or `json`.
     pub format: LogFormat,
-    /// Least level that is logged, by part of the program. ONNX Runtime (`ort`) talks much.
+    /// Least level that is logged, by part of the program, such as `info,server=debug`. ONNX Runtime
+    /// is heard from `warn` on, unless `ort` is named here: it writes a hundred lines at each start.
     pub filter: String,
 }
 
@@ -80,7 +81,7 @@ impl Default for LogConfig {
     fn default() -> Self {
         Self {
             format: LogFormat::Auto,
-            filter: "info,ort=warn".to_owned(),
+            filter: "info".to_owned(),
         }
     }
 }

@@ -18,6 +18,9 @@ const SECONDS_BUCKETS: [f64; 14] = [
     0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0,
 ];
 
+/// At level INFO ONNX Runtime writes about a hundred lines at each start.
+const ALWAYS: &str = "ort=warn";
+
 /// Why logs cannot be written.
 #[derive(Debug, thiserror::Error)]
 #[error("log.filter {filter:?} is not a filter such as `info` or `info,server=debug`: {cause}")]
@@ -34,10 +37,7 @@ pub struct FilterError {
 ///
 /// [`FilterError`] if the setting cannot be read.
 pub fn start_logs(config: &LogConfig) -> Result<(), FilterError> {
-    let filter = EnvFilter::try_new(&config.filter).map_err(|cause| FilterError {
-        filter: config.filter.clone(),
-        cause,
-    })?;
+    let filter = filter(config)?;
     let people = match config.format {
         LogFormat::Auto => std::io::stderr().is_terminal(),
         LogFormat::Human => true,
@@ -53,6 +53,15 @@ pub fn start_logs(config: &LogConfig) -> Result<(), FilterError> {
         logs.json().flatten_event(true).try_init()
     });
     Ok(())
+}
+
+/// What stands in the settings comes later, and so goes before [`ALWAYS`].
+fn filter(config: &LogConfig) -> Result<EnvFilter, FilterError> {
+    let text = format!("{ALWAYS},{}", config.filter);
+    EnvFilter::try_new(text).map_err(|cause| FilterError {
+        filter: config.filter.clone(),
+        cause,
+    })
 }
 
 /// Keeps the process's metrics from the first call on, and gives the handle that writes them out.
@@ -140,6 +149,8 @@ pub fn count_result(report: &StudyReport, state: &'static str, seconds: f64) {
 
 #[cfg(test)]
 mod tests {
+    use std::io::Read;
+
     use super::*;
 
     #[tokio::test]
@@ -157,6 +168,39 @@ mod tests {
         ] {
             assert!(text.contains(part), "{part}: {text}");
         }
+    }
+
+    /// What is logged of ONNX Runtime's words, and of ours, with `filter` in the settings.
+    fn logged(filter_setting: &str) -> String {
+        let config = LogConfig {
+            filter: filter_setting.to_owned(),
+            ..LogConfig::default()
+        };
+        let (mut reader, writer) = std::io::pipe().unwrap();
+        let logs = tracing_subscriber::fmt()
+            .with_env_filter(filter(&config).unwrap())
+            .with_writer(std::sync::Mutex::new(writer))
+            .finish();
+        tracing::subscriber::with_default(logs, || {
+            tracing::info!(target: "ort::logging", "node placed");
+            tracing::warn!(target: "ort::logging", "node fell back");
+            tracing::info!(target: "server::service", "stopping");
+        });
+        let mut text = String::new();
+        reader.read_to_string(&mut text).unwrap();
+        text
+    }
+
+    #[test]
+    fn onnx_runtime_only_warns_unless_it_is_asked_for_more() {
+        for setting in [LogConfig::default().filter.as_str(), "debug"] {
+            let text = logged(setting);
+            assert!(!text.contains("node placed"), "{setting}: {text}");
+            assert!(text.contains("node fell back"), "{setting}: {text}");
+            assert!(text.contains("stopping"), "{setting}: {text}");
+        }
+        assert!(logged("info,ort=info").contains("node placed"));
+        assert!(!logged("info,ort=error").contains("node fell back"));
     }
 
     #[test]
