@@ -100,6 +100,14 @@ def dice(found, true):
     return 2 * (found & true).sum() / max(found.sum() + true.sum(), 1)
 
 
+def roc(truth, score):
+    """Points (1 - specificity, sensitivity) at every answer, thinned to at most 200."""
+    order = np.argsort(-np.asarray(score))
+    hits, alarms = np.cumsum(truth[order]) / truth.sum(), np.cumsum(~truth[order]) / (~truth).sum()
+    rows = np.unique(np.linspace(0, len(hits) - 1, 200).astype(int))
+    return [[0.0, 0.0]] + [[round(float(alarms[row]), 4), round(float(hits[row]), 4)] for row in rows]
+
+
 def by_patient_auc(truths, scores, rng):
     return interval(
         lambda rows: auc(np.concatenate([truths[row] for row in rows]), np.concatenate([scores[row] for row in rows])),
@@ -224,7 +232,15 @@ def main():
     patient = {name: patient_figures(kind, heads, answers, fold, rng) for kind, name in enumerate(KINDS)}
     any_figures = patient[KINDS[ANY]]
     calls = nested_calls(heads, answers, fold)
+    bleeds = np.array([head.bleeds for head in heads])
     figures = {
+        "roc": {
+            "by_patient": roc(bleeds, np.array([pool(answer["slice_prob"])[ANY] for answer in answers])),
+            "by_slice": roc(
+                np.concatenate([head.labels[:, ANY] == 1 for head in heads]),
+                np.concatenate([answer["slice_prob"][:, ANY] for answer in answers]),
+            ),
+        },
         "patients": len(heads),
         "pooled_slabs": POOLED_SLABS,
         "by_slice_auc": slice_figures(heads, answers, rng),
@@ -233,7 +249,7 @@ def main():
         "masks": mask_figures(heads, answers),
         "teacher": teacher_figures(heads, answers, teacher, rng),
         "auc_by_pooled_slabs": {
-            str(count): round(float(auc([head.bleeds for head in heads], [pool(a["slice_prob"], count)[ANY] for a in answers])), 4)
+            str(count): round(float(auc(bleeds, [pool(a["slice_prob"], count)[ANY] for a in answers])), 4)
             for count in (1, 2, 3, 4, 5)
         },
     }

@@ -1,6 +1,6 @@
 """Answers of exported networks for the patients that they did not learn from.
 
-usage: predict.py DATA.pkl FOLDS OUT      (FOLDS holds fold-0.onnx … fold-4.onnx)
+usage: predict.py DATA.pkl SLABS FOLDS OUT      (FOLDS holds fold-0.onnx … fold-4.onnx)
 
 OUT/NNN.npz for each patient: `slice_prob` [slabs, kinds]; `voxel_prob` uint8 [slabs, kinds, side, side], 255 = 1.
 """
@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from data import folds, windowed, with_neighbours
+from data import folds, read_slabs, windowed, with_neighbours
 from export import open_session
 
 SLABS_PER_RUN = 8
@@ -33,7 +33,7 @@ def answer(session, hu, contract):
 
 
 def main():
-    data, networks, out = map(Path, sys.argv[1:4])
+    data, slabs, networks, out = map(Path, sys.argv[1:5])
     heads, _, contract = pickle.loads(data.read_bytes())
     fold_of = folds(heads)
     out.mkdir(parents=True, exist_ok=True)
@@ -45,7 +45,7 @@ def main():
         session = open_session(path)
         for head in heads:
             if fold_of[head.patient] == fold:
-                voxels, slices = answer(session, head.hu.astype(np.float32), contract)
+                voxels, slices = answer(session, read_slabs(slabs, head.uid)[0], contract)
                 voxels = np.rint(voxels * 255).astype(np.uint8)
                 np.savez_compressed(out / f"{head.patient:03d}.npz", slice_prob=slices, voxel_prob=voxels)
 

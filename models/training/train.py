@@ -20,23 +20,24 @@ from torch.nn import functional
 
 import synth
 from data import ANY, BLOOD, KINDS, UNKNOWN, folds, windowed, with_neighbours
-from network import Network
+from network import INNER_PX, SIDE_PX, Network
 
 CONFIG = {
-    "batch": 16,
-    "rate": 2e-3,
-    "weight_decay": 0.03,
-    "warm_up": 0.08,
-    "mean_decay": 0.995,
-    "voxel_weight": 12.0,
-    "dice_weight": 0.5,
+    "batch": 8,
+    "rate": 1.5e-3,
+    "weight_decay": 0.02,
+    "warm_up": 0.1,
+    "mean_decay": 0.99,
+    "loss_weights": {"blood": 15.0, "dice": 1.0, "kind": 0.4, "slices": 1.0},
+    "blood_weight": 5.0,
     "label_smoothing": 0.02,
     # What a sample is: a slab with blood, one without, blood put into a head without, a phantom.
-    "shares": {"bleeding": 0.33, "quiet": 0.31, "synthetic": 0.27, "phantom": 0.09},
+    "shares": {"bleeding": 0.36, "quiet": 0.3, "synthetic": 0.24, "phantom": 0.1},
     # Of bleeding and synthetic slabs: which kind (IPH, IVH, SAH, SDH, EDH).
     "kind_shares": [0.27, 0.14, 0.14, 0.2, 0.25],
     "lookalike_share": 0.12,
 }
+PARTS = ("blood", "dice", "kind", "slices")
 AREA_PRESENT_PX, AREA_UNSURE_PX = 30, 8
 # No blood is put into this part of the slabs from below: face and skull base.
 BASE_PART = 0.22
@@ -163,25 +164,36 @@ class Samples:
 
 def loss_of(voxels, slices, target, labels, corner):
     """`corner`: every second row and column from there takes part; four times less work, no bias."""
-    voxels, target = (every[..., corner[0] :: 2, corner[1] :: 2] for every in (voxels, target))
+    rim = (SIDE_PX - INNER_PX) // 2
+    rows, columns = (slice(rim + start, SIDE_PX - rim, 2) for start in corner)
+    voxels, target = (every[..., rows, columns] for every in (voxels, target))
     voxels, slices = voxels.float(), slices.float()
-    known = target != UNKNOWN
-    share = (target.float() / BLOOD).clamp(max=1.0)
-    each = functional.binary_cross_entropy_with_logits(voxels, share, reduction="none") * known
-    voxel_loss = each.sum() / known.sum()
-    dice_losses = []
-    probability = torch.sigmoid(voxels) * known
-    for kind in range(len(KINDS)):
-        true = share[:, kind] * known[:, kind]
-        if true.sum() > 12:
-            overlap = (probability[:, kind] * true).sum()
-            dice_losses.append(1 - (2 * overlap + 1) / (probability[:, kind].sum() + true.sum() + 1))
-    dice_loss = torch.stack(dice_losses).mean() if dice_losses else voxel_loss * 0
+    known = target[:, ANY] != UNKNOWN
+    share = (target[:, ANY].float() / BLOOD).clamp(max=1.0)
+    weight = known * (1 + (CONFIG["blood_weight"] - 1) * share)
+    each = functional.binary_cross_entropy_with_logits(voxels[:, ANY], share, reduction="none")
+    blood_loss = (each * weight).sum() / known.sum()
+    probability, true = torch.sigmoid(voxels[:, ANY]) * known, share * known
+    dice_loss = 1 - (2 * (probability * true).sum() + 1) / (probability.sum() + true.sum() + 1)
     told = labels >= 0
     smoothing = CONFIG["label_smoothing"]
     wanted = labels.clamp(min=0) * (1 - 2 * smoothing) + smoothing
     slice_loss = (functional.binary_cross_entropy_with_logits(slices, wanted, reduction="none") * told).sum() / told.sum()
-    return CONFIG["voxel_weight"] * voxel_loss + CONFIG["dice_weight"] * dice_loss + slice_loss, slice_loss
+    parts = blood_loss, dice_loss, kind_loss_of(voxels[:, 1:], target[:, 1:]), slice_loss
+    return sum(CONFIG["loss_weights"][name] * part for name, part in zip(PARTS, parts)), parts
+
+
+def kind_loss_of(kinds, target):
+    """Which kind it is, where blood is sure to be; each kind counts alike."""
+    sure = (target >= BLOOD // 2) & (target != UNKNOWN)
+    alone = (sure.sum(1) == 1) & ~(target == UNKNOWN).any(1)
+    kind = sure.int().argmax(1)[alone].long()
+    if not len(kind):
+        return kinds.sum() * 0
+    each = functional.cross_entropy(kinds.permute(0, 2, 3, 1)[alone], kind, reduction="none")
+    count = torch.bincount(kind, minlength=target.shape[1]).clamp(min=1).float()
+    weight = count[kind] ** -0.5
+    return (each * weight).sum() / weight.sum()
 
 
 class RunningMean:
@@ -212,19 +224,20 @@ def train(samples, iterations, seed, say):
         slabs, target, labels = samples.batch(CONFIG["batch"])
         with torch.autocast("cpu", dtype=torch.bfloat16):
             voxels, slices = network(slabs)
-        loss, slice_loss = loss_of(voxels, slices, target, labels, samples.rng.integers(2, size=2))
+        loss, parts = loss_of(voxels, slices, target, labels, samples.rng.integers(2, size=2))
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         nn.utils.clip_grad_norm_(network.parameters(), 3.0)
         optimizer.step()
         schedule.step()
         mean.update(network)
-        recent.append((loss.item(), slice_loss.item()))
-        if iteration % 25 == 24:
-            total, by_slice = np.mean(recent[-25:], axis=0)
-            say(f"{iteration + 1}/{iterations} loss {total:.3f} slices {by_slice:.3f} after {time.time() - started:.0f} s")
+        recent.append((loss.item(), *(part.item() for part in parts)))
+        if iteration % 50 == 49:
+            total, *each = np.mean(recent[-50:], axis=0)
+            each = ", ".join(f"{name} {part:.3f}" for name, part in zip(PARTS, each))
+            say(f"{iteration + 1}/{iterations} loss {total:.3f}: {each} after {time.time() - started:.0f} s")
     network.load_state_dict(mean.values)
-    return network.eval(), [round(float(total), 4) for total, _ in recent[49::50]]
+    return network.eval(), [round(float(total), 4) for total, *_ in recent[49::50]]
 
 
 def main():

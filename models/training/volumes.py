@@ -1,0 +1,70 @@
+"""Chooses the voxel thresholds on phantoms that took no part in training, and says how true volumes come out.
+
+usage: volumes.py SLABS PAIRS.csv MODEL.onnx OUT.json
+
+For each finding: the threshold, of a few, at which the most volumes lie within 10 % or 1 mL of the truth.
+"""
+
+import csv
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+from scipy import ndimage
+
+from data import ANY, EDH, IPH, IVH, KINDS, SAH, SDH, read_slabs
+from export import open_session
+from predict import answer
+
+THRESHOLDS = (0.25, 0.3, 0.35, 0.4, 0.45, 0.5, 0.55, 0.6)
+MINIMUM_ML = 0.1
+OF_NAME = {"Intraparenchymal": IPH, "Intraventricular": IVH, "Subarachnoid": SAH, "Subdural": SDH, "Epidural": EDH}
+
+
+def marked_ml(probability, threshold, voxel_ml):
+    """As `models::tasks` counts: marks that hang together, without specks."""
+    pieces, count = ndimage.label(probability >= threshold, np.ones((3, 3, 3)))
+    sizes = np.bincount(pieces.ravel(), minlength=count + 1)[1:] * voxel_ml
+    return float(sizes[sizes >= MINIMUM_ML].sum())
+
+
+def main():
+    slabs, pairs, model, out = map(Path, sys.argv[1:5])
+    session, measured = open_session(model), []
+    for row in csv.DictReader(pairs.open()):
+        hu, sidecar = read_slabs(slabs, row["with_uid"])
+        voxels, slices = answer(session, hu, sidecar["contract"])
+        voxel_ml = float(np.prod(sidecar["spacing_mm"]) / 1000)
+        kind, true_ml = OF_NAME[row["kind"]], float(row["volume_ml"])
+        bare, bare_sidecar = read_slabs(slabs, row["without_uid"])
+        _, quiet = answer(session, bare, bare_sidecar["contract"])
+        for channel in (ANY, kind):
+            found = [marked_ml(voxels[:, channel], bound, voxel_ml) for bound in THRESHOLDS]
+            measured.append((channel, kind, true_ml, found, slices[:, channel].max(), quiet[:, channel].max()))
+    figures = {}
+    for channel, name in enumerate(KINDS):
+        own = [one for one in measured if one[0] == channel and 2 <= one[2] <= 100]
+        truth, found = np.array([one[2] for one in own]), np.array([one[3] for one in own])
+        right = np.abs(found - truth[:, None]) <= np.maximum(1.0, 0.1 * truth[:, None])
+        # Where several do equally well, the one whose mean relative error is least.
+        error = np.abs(found / truth[:, None] - 1).mean(axis=0)
+        best = int(np.argmax(right.mean(axis=0) - 0.2 * error))
+        figures[name] = {
+            "voxel_threshold": THRESHOLDS[best],
+            "minimum_volume_ml": MINIMUM_ML,
+            "phantoms": len(own),
+            "within_10_percent_or_1_ml": round(float(right[:, best].mean()), 3),
+            "median_found_over_true": round(float(np.median(found[:, best] / truth)), 3),
+            "volumes": [
+                {"kind": KINDS[one[1]], "true_ml": one[2], "found_ml": round(one[3][best], 2),
+                 "highest_slab": round(float(one[4]), 3), "highest_slab_without": round(float(one[5]), 3)}
+                for one in measured if one[0] == channel
+            ],
+        }
+        print(name, {key: value for key, value in figures[name].items() if key != "volumes"})
+    out.write_text(json.dumps(figures, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
