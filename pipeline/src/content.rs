@@ -3,9 +3,8 @@
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
 
-/// SHA-256 over the transfer syntax UID, a NUL, and the data set's bytes as received.
+/// BLAKE3 over the transfer syntax UID, a NUL, and the data set's bytes as received.
 ///
 /// The preamble and the file meta group are left out, so the same object is recognised whether it
 /// came by C-STORE (which carries neither) or as a Part 10 file.
@@ -59,20 +58,20 @@ impl<'de> Deserialize<'de> for ContentHash {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = String::deserialize(deserializer)?;
         Self::from_hex(&text)
-            .ok_or_else(|| serde::de::Error::custom("not a SHA-256 in hexadecimal"))
+            .ok_or_else(|| serde::de::Error::custom("not a content hash: 64 hexadecimal digits"))
     }
 }
 
 /// Hashes an object as its bytes stream by.
 #[derive(Clone, Debug)]
-pub struct ContentHasher(Sha256);
+pub struct ContentHasher(Box<blake3::Hasher>);
 
 impl ContentHasher {
     /// Starts the hash of an object encoded in `transfer_syntax_uid`.
     pub fn new(transfer_syntax_uid: &str) -> Self {
-        let mut hash = Sha256::new();
+        let mut hash = Box::new(blake3::Hasher::new());
         hash.update(transfer_syntax_uid.trim_end_matches(['\0', ' ']).as_bytes());
-        hash.update([0]);
+        hash.update(&[0]);
         Self(hash)
     }
 
@@ -83,6 +82,6 @@ impl ContentHasher {
 
     /// The finished hash.
     pub fn finish(self) -> ContentHash {
-        ContentHash(self.0.finalize().into())
+        ContentHash(*self.0.finalize().as_bytes())
     }
 }

@@ -1,6 +1,6 @@
 //! Objects on disk: verbatim, synced before they are acknowledged, found again after a crash.
 //!
-//! An object is written to `incoming/`, linked to `objects/<2 hex>/<sha256>_<SOP Instance UID>.dcm`
+//! An object is written to `incoming/`, linked to `objects/<2 hex>/<content hash>_<SOP Instance UID>.dcm`
 //! when it is whole, and synced; only then does it count as stored, and only then its name in
 //! `incoming/` goes. So one sync, in which the journal of the file system takes bytes and name
 //! together, makes it outlive a power cut; what the cut interrupts still has its name in

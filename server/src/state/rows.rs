@@ -291,7 +291,7 @@ pub struct UnreadableObject {
     /// Where its bytes are kept, inside the data folder.
     #[schema(value_type = String)]
     pub path: PathBuf,
-    /// SHA-256 of its data set.
+    /// Hash of its data set.
     #[schema(value_type = String)]
     pub content: ContentHash,
     /// Length of the file, bytes.

@@ -12,6 +12,7 @@ use pipeline::uid::Uid;
 use tokio::sync::mpsc::{Receiver, UnboundedReceiver};
 use tokio::sync::oneshot;
 use tokio::task::{JoinSet, spawn_blocking};
+use tokio::time::{Instant, sleep_until};
 
 use super::life::Check;
 use super::scan::{Scanned, ScannedObject, scan, scan_recovered};
@@ -26,6 +27,9 @@ use crate::worker::{Done, Workers};
 
 /// Most events of the intake that one turn takes.
 const BATCH_EVENTS_MAX: usize = 512;
+/// Events are gathered for so long before the next turn takes them: a turn, with its thread and its
+/// transaction, costs as much as receiving a slice.
+const GATHER_TIME: Duration = Duration::from_millis(10);
 
 /// See the module above.
 pub(super) struct Assembler {
@@ -142,12 +146,14 @@ impl Assembler {
         mut stop: oneshot::Receiver<()>,
     ) {
         let mut batch = Vec::new();
+        let mut gather_until = Instant::now();
         loop {
             let alarm = self.alarms.first().map(|(end, _)| *end);
             let alarm_end = alarm.unwrap_or_default();
             tokio::select! {
-                received = intake.recv_many(&mut batch, BATCH_EVENTS_MAX) => {
+                received = gather(&mut intake, &mut batch, gather_until) => {
                     if received == 0 { break }
+                    gather_until = Instant::now() + GATHER_TIME;
                     self.receive(std::mem::take(&mut batch)).await;
                 }
                 Some(done) = done.recv() => self.take_result(done).await,
@@ -322,4 +328,14 @@ impl Assembler {
     pub(super) fn now(&self) -> Timestamp {
         self.parts.clock.now()
     }
+}
+
+/// Takes what the intake told, not before `until`. Nothing is lost if this is dropped half-way.
+async fn gather(
+    intake: &mut Receiver<IntakeEvent>,
+    batch: &mut Vec<IntakeEvent>,
+    until: Instant,
+) -> usize {
+    sleep_until(until).await;
+    intake.recv_many(batch, BATCH_EVENTS_MAX).await
 }
