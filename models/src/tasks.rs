@@ -6,9 +6,9 @@
 
 use std::cmp::Reverse;
 
-use ndarray::{Array3, Array4, ArrayView1, ArrayView3, Axis};
+use ndarray::{Array2, Array3, Array4, ArrayView1, ArrayView3, Axis};
 use pipeline::uid::Uid;
-use pipeline::volume::{Grid, Volume, VoxelPoint};
+use pipeline::volume::{Grid, SourceSlice, Volume, VoxelPoint};
 
 use crate::card::{CardFinding, ModelCard};
 use crate::findings::{Finding, FindingKind, Probability, Side};
@@ -27,7 +27,7 @@ const KEY_SLICES_MAX: usize = 3;
 /// what is shown and what was decided agree.
 const PROBABILITY_STEPS: f64 = 1e6;
 
-/// Where the findings were read from: for overlays and segmentation objects.
+/// Where the findings were read from: for overlays, segmentation objects and measurement.
 #[derive(Clone, Debug, PartialEq)]
 pub struct FindingMap {
     /// Where the slabs' voxels lie in the patient; `size` is columns, rows, slabs.
@@ -37,6 +37,30 @@ pub struct FindingMap {
     /// Axes: kind, slab (feet to head), row, column. Specks are dropped, and a kind that is not
     /// present has no mark; so volumes and key slices can be counted again from here.
     pub marked: Array4<bool>,
+    /// Axes: slab (feet to head), kind. The network's own probabilities, not calibrated.
+    pub slab_prob: Array2<f32>,
+}
+
+impl FindingMap {
+    /// The slab that covers the middle of the received slice `source` of `volume`.
+    pub fn slab_of_source(&self, source: &SourceSlice, volume: &Volume) -> usize {
+        let [columns, rows, _] = volume.grid.size;
+        let middle = |count: usize| (count as f64 - 1.0) / 2.0;
+        let centre = VoxelPoint([middle(columns), middle(rows), source.slice_position]);
+        let place = volume.grid.patient_from_voxel(centre);
+        let VoxelPoint([_, _, slab]) = self.grid.voxel_from_patient(place);
+        nearest_index(slab, self.grid.size[2])
+    }
+}
+
+/// The index nearest to `place` of `count` things.
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "clamped to the range of indices first"
+)]
+fn nearest_index(place: f64, count: usize) -> usize {
+    place.round().clamp(0.0, count.saturating_sub(1) as f64) as usize
 }
 
 /// Reads findings out of `raw`, which a network of `card` gave for the tensor on `slab_grid` that
@@ -73,6 +97,7 @@ pub fn read_findings(
         grid: *slab_grid,
         kinds: card.findings.iter().map(|task| task.kind).collect(),
         marked,
+        slab_prob: raw.slice_prob.clone(),
     };
     (findings, map)
 }
@@ -345,6 +370,25 @@ mod tests {
         let uids: Vec<&str> = finding.key_slices.iter().map(Uid::as_str).collect();
         assert_eq!(uids, ["1.22", "1.27"]);
         assert_eq!(map.marked.iter().filter(|marked| **marked).count(), 33);
+    }
+
+    #[test]
+    fn each_received_slice_has_the_slab_that_covers_its_middle() {
+        let mut raw = quiet();
+        raw.slice_prob[[4, 0]] = 0.8;
+        let (_, map) = read(&raw);
+        let volume = volume();
+        let slab = |slice: usize| map.slab_of_source(&volume.sources[slice], &volume);
+        // Slab 4 lies from z = 20 to 25, source 20 at 20.5 and source 24 at 24.5.
+        assert_eq!([19, 20, 24, 25].map(slab), [3, 4, 4, 5]);
+        assert_eq!([0, 49].map(slab), [0, 9]);
+        assert!((map.slab_prob[[slab(22), 0]] - 0.8).abs() < 1e-6);
+        // Beyond the ends the end slab answers.
+        let beyond = SourceSlice {
+            slice_position: 70.0,
+            ..volume.sources[0].clone()
+        };
+        assert_eq!(map.slab_of_source(&beyond, &volume), 9);
     }
 
     #[test]

@@ -1,21 +1,27 @@
-//! `studies.csv` of `tez eval`: which studies, and what is known of them.
+//! `studies.csv` and `slices.csv` of `tez eval`: which studies, and what is known of them.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail, ensure};
 use models::findings::FindingKind;
+use pipeline::uid::Uid;
 
-/// Longest `studies.csv`, bytes.
+/// Longest table, bytes.
 const BYTES_MAX: u64 = 64 << 20;
 
-/// One row.
+/// What is known; a kind whose cell is empty is not here.
+pub(super) type Labels = BTreeMap<FindingKind, bool>;
+/// What is known of slices, by SOP Instance UID.
+pub(super) type SliceLabels = BTreeMap<Uid, Labels>;
+
+/// One row of `studies.csv`.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct LabelledStudy {
     /// Where the study lies.
     pub(super) path: PathBuf,
-    /// What is known; a kind whose cell is empty is not here.
-    pub(super) labels: BTreeMap<FindingKind, bool>,
+    /// What is known of it.
+    pub(super) labels: Labels,
     /// Volume of the lesion, mL, where it is known.
     pub(super) volume_ml: Option<f64>,
 }
@@ -24,6 +30,7 @@ pub(super) struct LabelledStudy {
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Column {
     Path,
+    SopUid,
     VolumeMl,
     Label(FindingKind),
     Other,
@@ -36,7 +43,26 @@ enum Column {
 /// If it is missing, has no column `path` or no label column, or a cell is not what it should be.
 pub(super) fn read_labels(folder: &Path) -> anyhow::Result<(Vec<LabelledStudy>, Vec<String>)> {
     let path = folder.join("studies.csv");
-    let bytes = std::fs::metadata(&path)
+    parse(&read_table(&path)?, folder).with_context(|| format!("{} cannot be used", path.display()))
+}
+
+/// Reads `folder/slices.csv`; `None` if there is none. Columns without a meaning are left out.
+///
+/// # Errors
+///
+/// If it has no column `sop_uid` or no label column, or a cell is not what it should be.
+pub(super) fn read_slice_labels(folder: &Path) -> anyhow::Result<Option<SliceLabels>> {
+    let path = folder.join("slices.csv");
+    if !path.try_exists()? {
+        return Ok(None);
+    }
+    parse_slices(&read_table(&path)?)
+        .map(Some)
+        .with_context(|| format!("{} cannot be used", path.display()))
+}
+
+fn read_table(path: &Path) -> anyhow::Result<String> {
+    let bytes = std::fs::metadata(path)
         .with_context(|| format!("cannot read {}", path.display()))?
         .len();
     ensure!(
@@ -44,81 +70,136 @@ pub(super) fn read_labels(folder: &Path) -> anyhow::Result<(Vec<LabelledStudy>, 
         "{} has more than {BYTES_MAX} bytes",
         path.display()
     );
-    let text = std::fs::read_to_string(&path)
-        .with_context(|| format!("cannot read {}", path.display()))?;
-    parse(&text, folder).with_context(|| format!("{} cannot be used", path.display()))
+    std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))
 }
 
-fn parse(text: &str, folder: &Path) -> anyhow::Result<(Vec<LabelledStudy>, Vec<String>)> {
-    let mut rows = records(text)?.into_iter();
-    let (_, names) = rows.next().context("it is empty")?;
-    let columns: Vec<Column> = names.iter().map(|name| column(name)).collect();
-    let paths = columns
-        .iter()
-        .filter(|column| **column == Column::Path)
-        .count();
-    ensure!(paths == 1, "it needs one column `path`, and has {paths}");
-    let has_labels = columns
-        .iter()
-        .any(|column| matches!(column, Column::Label(_)));
-    let known: Vec<&str> = FindingKind::ALL.iter().map(|kind| kind.as_str()).collect();
-    ensure!(
-        has_labels,
-        "it has no label column; known are {}",
-        known.join(", ")
-    );
-    let others = names
-        .iter()
-        .zip(&columns)
-        .filter(|(_, column)| **column == Column::Other);
-    let others = others.map(|(name, _)| name.clone()).collect();
-    let studies = rows
-        .map(|(line, cells)| row(&columns, &cells, folder).with_context(|| format!("line {line}")))
-        .collect::<anyhow::Result<Vec<_>>>()?;
-    ensure!(!studies.is_empty(), "it names no study");
-    Ok((studies, others))
+/// A table whose columns are known, its rows with the lines on which they begin.
+struct Table {
+    columns: Vec<Column>,
+    rows: Vec<(usize, Vec<String>)>,
+    /// Names of columns that mean nothing here.
+    others: Vec<String>,
 }
 
-fn column(name: &str) -> Column {
-    match name.trim() {
-        "path" => Column::Path,
-        "volume_ml" => Column::VolumeMl,
-        name => FindingKind::ALL
-            .into_iter()
-            .find(|kind| kind.as_str() == name)
-            .map_or(Column::Other, Column::Label),
+impl Table {
+    /// Reads `text`, which must have one column `key` and a label column.
+    fn of(text: &str, key: Column, key_name: &str) -> anyhow::Result<Self> {
+        let mut rows = records(text)?.into_iter();
+        let (_, names) = rows.next().context("it is empty")?;
+        let columns: Vec<Column> = names.iter().map(|name| column(name)).collect();
+        let keys = columns.iter().filter(|column| **column == key).count();
+        ensure!(
+            keys == 1,
+            "it needs one column `{key_name}`, and has {keys}"
+        );
+        let has_labels = columns
+            .iter()
+            .any(|column| matches!(column, Column::Label(_)));
+        let known: Vec<&str> = FindingKind::ALL.iter().map(|kind| kind.as_str()).collect();
+        ensure!(
+            has_labels,
+            "it has no label column; known are {}",
+            known.join(", ")
+        );
+        let others = names
+            .iter()
+            .zip(&columns)
+            .filter(|(_, column)| **column == Column::Other);
+        Ok(Self {
+            others: others.map(|(name, _)| name.clone()).collect(),
+            rows: rows.collect(),
+            columns,
+        })
+    }
+
+    /// Calls `cell` with each cell of a row, trimmed, and its column; errors name the row's line.
+    fn read_row(
+        &self,
+        (line, cells): &(usize, Vec<String>),
+        mut cell: impl FnMut(Column, &str) -> anyhow::Result<()>,
+    ) -> anyhow::Result<()> {
+        let mut read = || -> anyhow::Result<()> {
+            ensure!(
+                cells.len() == self.columns.len(),
+                "it has {} cells where the first line has {}",
+                cells.len(),
+                self.columns.len()
+            );
+            let mut pairs = self.columns.iter().zip(cells);
+            pairs.try_for_each(|(column, text)| cell(*column, text.trim()))
+        };
+        read().with_context(|| format!("line {line}"))
     }
 }
 
-fn row(columns: &[Column], cells: &[String], folder: &Path) -> anyhow::Result<LabelledStudy> {
-    ensure!(
-        cells.len() == columns.len(),
-        "it has {} cells where the first line has {}",
-        cells.len(),
-        columns.len()
-    );
+fn parse(text: &str, folder: &Path) -> anyhow::Result<(Vec<LabelledStudy>, Vec<String>)> {
+    let table = Table::of(text, Column::Path, "path")?;
+    let rows = table.rows.iter();
+    let studies: Vec<_> = rows
+        .map(|row| study(&table, row, folder))
+        .collect::<anyhow::Result<_>>()?;
+    ensure!(!studies.is_empty(), "it names no study");
+    Ok((studies, table.others))
+}
+
+fn study(
+    table: &Table,
+    row: &(usize, Vec<String>),
+    folder: &Path,
+) -> anyhow::Result<LabelledStudy> {
     let mut study = LabelledStudy {
         path: folder.to_owned(),
-        labels: BTreeMap::new(),
+        labels: Labels::new(),
         volume_ml: None,
     };
-    for (column, cell) in columns.iter().zip(cells) {
-        let cell = cell.trim();
+    table.read_row(row, |column, cell| {
         match column {
             Column::Path => {
                 ensure!(!cell.is_empty(), "the path is empty");
                 study.path = folder.join(cell);
             }
             Column::VolumeMl => study.volume_ml = volume(cell)?,
-            Column::Label(kind) => {
-                study
-                    .labels
-                    .extend(label(cell)?.map(|label| (*kind, label)));
-            }
-            Column::Other => {}
+            Column::Label(kind) => study.labels.extend(label(cell)?.map(|label| (kind, label))),
+            Column::SopUid | Column::Other => {}
         }
-    }
+        Ok(())
+    })?;
     Ok(study)
+}
+
+fn parse_slices(text: &str) -> anyhow::Result<SliceLabels> {
+    let table = Table::of(text, Column::SopUid, "sop_uid")?;
+    let mut slices = SliceLabels::new();
+    for row in &table.rows {
+        let (mut uid, mut labels) = (None, Labels::new());
+        table.read_row(row, |column, cell| {
+            match column {
+                Column::SopUid => uid = Some(Uid::new(cell)?),
+                Column::Label(kind) => labels.extend(label(cell)?.map(|label| (kind, label))),
+                Column::Path | Column::VolumeMl | Column::Other => {}
+            }
+            Ok(())
+        })?;
+        let uid = uid.context("it has no SOP Instance UID")?;
+        ensure!(
+            slices.insert(uid.clone(), labels).is_none(),
+            "line {}: slice {uid} has a line before",
+            row.0
+        );
+    }
+    Ok(slices)
+}
+
+fn column(name: &str) -> Column {
+    match name.trim() {
+        "path" => Column::Path,
+        "sop_uid" => Column::SopUid,
+        "volume_ml" => Column::VolumeMl,
+        name => FindingKind::ALL
+            .into_iter()
+            .find(|kind| kind.as_str() == name)
+            .map_or(Column::Other, Column::Label),
+    }
 }
 
 fn label(cell: &str) -> anyhow::Result<Option<bool>> {
@@ -205,6 +286,34 @@ mod tests {
         assert_eq!(studies[1].path, Path::new("/d/b, c"));
         assert_eq!(studies[1].volume_ml, None);
         assert_eq!(studies[1].labels.len(), 2);
+    }
+
+    #[test]
+    fn slices_are_known_by_their_uids() {
+        let text =
+            "study_uid,sop_uid,intracranial_hemorrhage\n1.2,1.2.1,1\n1.2,1.2.2,0\n1.2,1.2.3,\n";
+        let slices = parse_slices(text).unwrap();
+        let of = |uid| {
+            slices[&Uid::new(uid).unwrap()]
+                .values()
+                .copied()
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(
+            [of("1.2.1"), of("1.2.2"), of("1.2.3")],
+            [vec![true], vec![false], vec![]]
+        );
+        for (text, part) in [
+            ("uid,mass_effect\n1.2,1", "column `sop_uid`"),
+            ("sop_uid,mass_effect\n../x,1", "line 2"),
+            (
+                "sop_uid,mass_effect\n1.2,1\n1.2,1",
+                "line 3: slice 1.2 has a line before",
+            ),
+        ] {
+            let error = format!("{:#}", parse_slices(text).unwrap_err());
+            assert!(error.contains(part), "{text:?}: {error}");
+        }
     }
 
     #[test]

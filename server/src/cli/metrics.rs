@@ -1,5 +1,13 @@
 //! How well probabilities and answers fit labels, with 95 % intervals.
 
+mod clustered;
+mod reliability;
+mod site;
+
+pub(super) use clustered::{Scored, clustered_area};
+pub(super) use reliability::{Reliability, reliability};
+pub(super) use site::{Expected, Site};
+
 use serde::Serialize;
 
 /// 97.5th percentile of the normal distribution: 95 % lie within it on both sides.
