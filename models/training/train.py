@@ -15,29 +15,33 @@ from pathlib import Path
 import cv2
 import numpy as np
 import torch
+from scipy import optimize
 from torch import nn
 from torch.nn import functional
 
 import synth
 from data import ANY, BLOOD, KINDS, UNKNOWN, folds, windowed, with_neighbours
-from network import INNER_PX, SIDE_PX, Network
+from network import CELL_PX, INNER_PX, RIM_PX, SIDE_PX, Network, field, suspicion
 
 CONFIG = {
-    "batch": 8,
-    "rate": 1.5e-3,
+    "batch": 16,
+    "rate": 2e-3,
     "weight_decay": 0.02,
     "warm_up": 0.1,
     "mean_decay": 0.99,
-    "loss_weights": {"blood": 15.0, "dice": 1.0, "kind": 0.4, "slices": 1.0},
-    "blood_weight": 5.0,
-    "label_smoothing": 0.02,
+    "loss_weights": {"blood": 4.0, "dice": 1.0, "kind": 0.4},
+    "blood_weight": 2.0,
+    # Crops, and how many of a bleeding slab's are around its blood.
+    "crop_px": 96,
+    "around_blood": 0.85,
     # What a sample is: a slab with blood, one without, blood put into a head without, a phantom.
     "shares": {"bleeding": 0.36, "quiet": 0.3, "synthetic": 0.24, "phantom": 0.1},
     # Of bleeding and synthetic slabs: which kind (IPH, IVH, SAH, SDH, EDH).
     "kind_shares": [0.27, 0.14, 0.14, 0.2, 0.25],
     "lookalike_share": 0.12,
 }
-PARTS = ("blood", "dice", "kind", "slices")
+PARTS = ("blood", "dice", "kind")
+STRIDE_QUIET = 3
 AREA_PRESENT_PX, AREA_UNSURE_PX = 30, 8
 # No blood is put into this part of the slabs from below: face and skull base.
 BASE_PART = 0.22
@@ -49,6 +53,7 @@ class Samples:
     def __init__(self, heads, phantoms, contract, seed):
         self.heads, self.phantoms, self.contract = heads, phantoms, contract
         self.rng = np.random.default_rng(seed)
+        self.field = field(INNER_PX // CELL_PX)
         self.free = [head for head in heads if not head.bleeds]
         self.by_kind = {
             kind: [head for head in heads if (head.labels[:, kind] == 1).any()] for kind in range(1, len(KINDS))
@@ -105,7 +110,26 @@ class Samples:
         if inside is not None and self.rng.random() < CONFIG["lookalike_share"]:
             hu = synth.add_lookalike(self.rng, hu, inside)
         hu, target = self.moved(hu, target)
-        return windowed(self.scanned(hu), self.contract).reshape(-1, *hu.shape[1:]), target, labels
+        top, left = self.corner(hu[1], target)
+        size = CONFIG["crop_px"]
+        rows, columns = slice(top, top + size), slice(left, left + size)
+        # The same place of the other side, as the mirrored slab shows it.
+        both = np.stack([hu[:, rows, columns], hu[:, :, ::-1][:, rows, columns]])
+        both = windowed(self.scanned(both), self.contract)  # [2, slabs, windows, rows, columns]
+        own = None if target is None else target[:, rows, columns]
+        return both.reshape(2, -1, size, size), own, ((top - RIM_PX) // CELL_PX, (left - RIM_PX) // CELL_PX)
+
+    def corner(self, image, target):
+        """Where a crop begins, on the network's cells: around blood, or anywhere in the head."""
+        rng, size = self.rng, CONFIG["crop_px"]
+        blood = () if target is None else np.argwhere((target[ANY] >= BLOOD // 2) & (target[ANY] != UNKNOWN))
+        if len(blood) and rng.random() < CONFIG["around_blood"]:
+            middle = blood[rng.integers(len(blood))] + rng.integers(-32, 33, 2)
+        else:
+            tissue = np.argwhere((image[::4, ::4] > 5) & (image[::4, ::4] < 90)) * 4
+            middle = tissue[rng.integers(len(tissue))] if len(tissue) else np.full(2, SIDE_PX // 2)
+        cells = np.clip((middle - size // 2 - RIM_PX) // CELL_PX, 0, (INNER_PX - size) // CELL_PX)
+        return cells * CELL_PX + RIM_PX
 
     def moved(self, hu, target):
         """Turned, scaled, shifted, mirrored; and the neighbours mixed in, as thicker or shifted slabs are."""
@@ -139,35 +163,39 @@ class Samples:
         """Another scanner: sharpness, noise, calibration."""
         rng = self.rng
         if rng.random() < 0.4:
-            smooth = np.stack([cv2.GaussianBlur(slab, (0, 0), rng.uniform(0.5, 1.1)) for slab in hu])
+            smooth = blurred(hu, rng.uniform(0.5, 1.1))
             amount = rng.uniform(-0.7, 1.0)  # below 0 sharper
             hu = hu + amount * (smooth - hu)
         if rng.random() < 0.5:
             grain = rng.standard_normal(hu.shape, dtype=np.float32)
             if rng.random() < 0.5:
-                grain = 2.2 * np.stack([cv2.GaussianBlur(slab, (0, 0), 0.8) for slab in grain])
+                grain = 2.2 * blurred(grain, 0.8)
             hu = hu + grain * rng.uniform(0, 6)
         return hu * np.exp(rng.normal(0, 0.03)) + rng.normal(0, 2.0)
 
     def batch(self, size):
         drawn = [self.sample() for _ in range(size)]
-        side = drawn[0][0].shape[-1]
+        side = CONFIG["crop_px"]
         target = np.zeros((size, len(KINDS), side, side), np.uint8)
         for index, (_, own, _) in enumerate(drawn):
             if own is not None:
                 target[index] = own
         slabs = torch.from_numpy(np.stack([one[0] for one in drawn]))
-        labels = torch.from_numpy(np.stack([one[2] for one in drawn]).astype(np.float32))
-        slabs = slabs.bfloat16().to(memory_format=torch.channels_last)  # as autocast would, at less cost
-        return slabs, torch.from_numpy(target), labels
+        cells = side // CELL_PX
+        place = torch.cat([self.field[:, :, top : top + cells, left : left + cells] for _, _, (top, left) in drawn])
+        own, mirrored, place = (
+            part.bfloat16().to(memory_format=torch.channels_last) for part in (slabs[:, 0], slabs[:, 1], place)
+        )
+        return (own, mirrored, place), torch.from_numpy(target)
 
 
-def loss_of(voxels, slices, target, labels, corner):
-    """`corner`: every second row and column from there takes part; four times less work, no bias."""
-    rim = (SIDE_PX - INNER_PX) // 2
-    rows, columns = (slice(rim + start, SIDE_PX - rim, 2) for start in corner)
-    voxels, target = (every[..., rows, columns] for every in (voxels, target))
-    voxels, slices = voxels.float(), slices.float()
+def blurred(images, sigma_px):
+    flat = images.reshape(-1, *images.shape[-2:]).astype(np.float32)
+    return np.stack([cv2.GaussianBlur(image, (0, 0), sigma_px) for image in flat]).reshape(images.shape)
+
+
+def loss_of(voxels, target):
+    voxels = voxels.float()
     known = target[:, ANY] != UNKNOWN
     share = (target[:, ANY].float() / BLOOD).clamp(max=1.0)
     weight = known * (1 + (CONFIG["blood_weight"] - 1) * share)
@@ -175,11 +203,7 @@ def loss_of(voxels, slices, target, labels, corner):
     blood_loss = (each * weight).sum() / known.sum()
     probability, true = torch.sigmoid(voxels[:, ANY]) * known, share * known
     dice_loss = 1 - (2 * (probability * true).sum() + 1) / (probability.sum() + true.sum() + 1)
-    told = labels >= 0
-    smoothing = CONFIG["label_smoothing"]
-    wanted = labels.clamp(min=0) * (1 - 2 * smoothing) + smoothing
-    slice_loss = (functional.binary_cross_entropy_with_logits(slices, wanted, reduction="none") * told).sum() / told.sum()
-    parts = blood_loss, dice_loss, kind_loss_of(voxels[:, 1:], target[:, 1:]), slice_loss
+    parts = blood_loss, dice_loss, kind_loss_of(voxels[:, 1:], target[:, 1:])
     return sum(CONFIG["loss_weights"][name] * part for name, part in zip(PARTS, parts)), parts
 
 
@@ -221,10 +245,10 @@ def train(samples, iterations, seed, say):
     )
     mean, started, recent = RunningMean(network), time.time(), []
     for iteration in range(iterations):
-        slabs, target, labels = samples.batch(CONFIG["batch"])
+        shown, target = samples.batch(CONFIG["batch"])
         with torch.autocast("cpu", dtype=torch.bfloat16):
-            voxels, slices = network(slabs)
-        loss, parts = loss_of(voxels, slices, target, labels, samples.rng.integers(2, size=2))
+            voxels = network.voxels(*shown)
+        loss, parts = loss_of(voxels, target)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         nn.utils.clip_grad_norm_(network.parameters(), 3.0)
@@ -237,7 +261,39 @@ def train(samples, iterations, seed, say):
             each = ", ".join(f"{name} {part:.3f}" for name, part in zip(PARTS, each))
             say(f"{iteration + 1}/{iterations} loss {total:.3f}: {each} after {time.time() - started:.0f} s")
     network.load_state_dict(mean.values)
-    return network.eval(), [round(float(total), 4) for total, *_ in recent[49::50]]
+    network.eval()
+    fit_slabs(network, samples)
+    return network, [round(float(total), 4) for total, *_ in recent[49::50]]
+
+
+def fit_slabs(network, samples):
+    """From a slab's most suspicious places to its probability: one logistic function a kind, no weight below 0."""
+    shown, labels, counts = [], [], []
+    for head in samples.heads:
+        for slab in range(len(head.hu)):
+            quiet = head.labels[slab, ANY] == 0
+            if quiet and slab % STRIDE_QUIET:
+                continue
+            slabs = windowed(with_neighbours(head.hu, slab), samples.contract).reshape(1, -1, *head.hu.shape[1:])
+            slabs = torch.from_numpy(slabs)[:, :, RIM_PX : SIDE_PX - RIM_PX, RIM_PX : SIDE_PX - RIM_PX]
+            with torch.no_grad(), torch.autocast("cpu", dtype=torch.bfloat16):
+                voxels = network.voxels(slabs, slabs.flip(3), network.field)
+            shown.append(suspicion(voxels.float())[0].numpy())
+            labels.append(head.labels[slab] == 1)
+            counts.append(STRIDE_QUIET if quiet else 1)
+    shown, labels, counts = np.array(shown), np.array(labels), np.array(counts)
+    for kind in range(len(KINDS)):
+
+        def loss(parameters):
+            z = shown[:, kind] @ parameters[:-1] + parameters[-1]
+            misfit = (counts * (np.logaddexp(0, z) - labels[:, kind] * z)).sum() / counts.sum()
+            return misfit + 1e-3 * (parameters[:-1] ** 2).sum()
+
+        start = np.full(shown.shape[2] + 1, 0.2)
+        bounds = [(0, None)] * shown.shape[2] + [(None, None)]
+        found = optimize.minimize(loss, start, method="L-BFGS-B", bounds=bounds).x
+        network.slab_weight[kind] = torch.from_numpy(found[:-1]).float()
+        network.slab_bias[kind] = float(found[-1])
 
 
 def main():
@@ -245,7 +301,7 @@ def main():
     parser.add_argument("data", type=Path)
     parser.add_argument("out", type=Path)
     parser.add_argument("--fold", required=True, help="the fold that is left out, or none")
-    parser.add_argument("--iterations", type=int, default=1500)
+    parser.add_argument("--iterations", type=int, default=2200)
     parser.add_argument("--seed", type=int, default=20261124)
     parser.add_argument("--threads", type=int, default=1)
     options = parser.parse_args()
