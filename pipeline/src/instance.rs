@@ -34,6 +34,14 @@ pub struct Instance {
     pub frames: Vec<FrameHeader>,
 }
 
+impl Instance {
+    /// What it takes of [`Limits::study_instances_max`](crate::limits::Limits::study_instances_max):
+    /// one for each frame, at least one.
+    pub fn counted(&self) -> usize {
+        self.frames.len().max(1)
+    }
+}
+
 /// Facts of the patient and study levels. All may be empty.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct StudyHeader {

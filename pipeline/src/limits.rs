@@ -10,13 +10,13 @@ pub struct Limits {
     pub object_bytes_max: u64,
     /// Deepest nesting of sequences that is read.
     pub nesting_depth_max: usize,
-    /// Most data elements of one header that are read.
+    /// Most data elements of one header that are read. An Enhanced CT has dozens for each frame.
     pub header_elements_max: usize,
     /// Most bytes of one header (everything before the pixel data) that are read.
     pub header_bytes_max: u64,
     /// Most frames of one series that become a volume.
     pub slices_max: usize,
-    /// Most instances of one study.
+    /// Most instances of one study; each frame of a multi-frame object counts as one.
     pub study_instances_max: usize,
     /// Fewest slices that can be called a volume.
     pub slices_min: usize,
@@ -31,7 +31,7 @@ impl Default for Limits {
         Self {
             object_bytes_max: 2 << 30,
             nesting_depth_max: 64,
-            header_elements_max: 100_000,
+            header_elements_max: 2_000_000,
             header_bytes_max: 64 << 20,
             slices_max: 2_000,
             study_instances_max: 10_000,

@@ -48,12 +48,13 @@ pub struct HeadVolume {
 /// The order of `instances` does not matter. Never fails: a study without a usable series has
 /// reasons instead of a volume.
 pub fn volume_of_study(instances: &[Instance], limits: &Limits) -> StudyVolume {
-    if instances.len() > limits.study_instances_max {
+    let counted: usize = instances.iter().map(Instance::counted).sum();
+    if counted > limits.study_instances_max {
         return StudyVolume::without(vec![Reason::new(
             ReasonCode::LimitExceeded,
             format!(
-                "The study has {} objects; {} are analysed.",
-                instances.len(),
+                "The study has {counted} images or more; {} are analysed \
+                 (limits.study_instances_max).",
                 limits.study_instances_max
             ),
         )]);
@@ -464,6 +465,10 @@ pub(crate) mod tests {
             ..limits
         };
         let beyond = volume_of_study(&many, &limits).volume.unwrap_err();
+        assert_eq!(codes(&beyond), [ReasonCode::LimitExceeded]);
+        let mut one = many[0].clone();
+        one.frames = vec![one.frames[0].clone(); 5];
+        let beyond = volume_of_study(&[one], &limits).volume.unwrap_err();
         assert_eq!(codes(&beyond), [ReasonCode::LimitExceeded]);
     }
 

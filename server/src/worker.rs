@@ -252,7 +252,8 @@ impl Worker {
     }
 }
 
-/// The headers of those `paths` that can be read; those that cannot were reported when they came.
+/// The headers of those `paths` that can be read, until they exceed the limit of a study; those
+/// that cannot were reported when they came.
 pub fn read_headers(paths: &[PathBuf], limits: &Limits) -> Vec<Instance> {
     let readable = paths.iter().filter_map(|path| {
         read_instance(path, limits)
@@ -261,7 +262,14 @@ pub fn read_headers(paths: &[PathBuf], limits: &Limits) -> Vec<Instance> {
             )
             .ok()
     });
-    readable.collect()
+    let mut counted = 0;
+    readable
+        .take_while(|instance| {
+            let fits = counted <= limits.study_instances_max;
+            counted += instance.counted();
+            fits
+        })
+        .collect()
 }
 
 /// The report of a study of which nothing was analysed.

@@ -109,11 +109,24 @@ enum Scope {
 }
 
 /// The elements that matter, gathered during the walk.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Header {
     object: Record,
     all_frames: Record,
     frames: Vec<Record>,
+    /// Functional groups beyond are passed over: they may be many and small.
+    frames_max: usize,
+}
+
+impl Header {
+    pub(super) fn new(limits: &Limits) -> Self {
+        Self {
+            object: Record::new(),
+            all_frames: Record::new(),
+            frames: Vec::new(),
+            frames_max: limits.study_instances_max,
+        }
+    }
 }
 
 impl Visitor for Header {
@@ -128,6 +141,7 @@ impl Visitor for Header {
         let record = match scope {
             Scope::Object => &mut self.object,
             Scope::AllFrames => &mut self.all_frames,
+            Scope::Frame(index) if index >= self.frames_max => return,
             Scope::Frame(index) => {
                 if self.frames.len() <= index {
                     self.frames.resize_with(index + 1, Record::new);
@@ -305,7 +319,6 @@ impl Header {
         self,
         origin: Origin<'_>,
         end: WalkEnd,
-        limits: &Limits,
     ) -> Result<Instance, Refusal> {
         let top = Lookup(vec![&self.object, &self.all_frames]);
         let uid = |name: &str, tag: Tag| checked_uid(name, top.value(tag).map(Value::ascii));
@@ -315,7 +328,7 @@ impl Header {
         };
         let pixels = pixel_header(&top, &origin, &sop_class_uid, end)?;
         let frame_count = pixels.as_ref().map_or(0, |pixels| pixels.frame_count);
-        let frames = self.frame_headers(frame_count, limits)?;
+        let frames = self.frame_headers(frame_count)?;
         Ok(Instance {
             sop_instance_uid: uid("SOP Instance UID (0008,0018)", tags::SOP_INSTANCE_UID)?,
             sop_class_uid,
@@ -331,14 +344,14 @@ impl Header {
         })
     }
 
-    fn frame_headers(&self, count: u32, limits: &Limits) -> Result<Vec<FrameHeader>, Refusal> {
+    fn frame_headers(&self, count: u32) -> Result<Vec<FrameHeader>, Refusal> {
         let count = usize::try_from(count).unwrap_or(usize::MAX);
-        if count > limits.slices_max {
+        if count > self.frames_max {
             return Err(Refusal::new(
                 ReasonCode::LimitExceeded,
                 format!(
-                    "The object has {count} frames; {} are read.",
-                    limits.slices_max
+                    "The object has {count} frames; {} are read (limits.study_instances_max).",
+                    self.frames_max
                 ),
             ));
         }

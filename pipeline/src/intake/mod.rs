@@ -54,7 +54,7 @@ const FIRST_READ_BYTES: usize = 16 << 10;
 /// [`Refusal`] for bytes that are not DICOM, end too soon, nest too deep or lack identifiers.
 pub fn read_instance(path: &Path, limits: &Limits) -> Result<Instance, Refusal> {
     let mut object = ObjectFile::open(path, limits)?;
-    let mut header = Header::default();
+    let mut header = Header::new(limits);
     let end = match object.layout {
         Layout::Native(encoding) | Layout::Encapsulated(encoding) => {
             let end = object.walk_header(encoding, &mut header)?;
@@ -72,7 +72,7 @@ pub fn read_instance(path: &Path, limits: &Limits) -> Result<Instance, Refusal> 
         native_base: (object.layout != Layout::Deflated).then_some(object.dataset_offset),
         encapsulated: matches!(object.layout, Layout::Encapsulated(_)),
     };
-    header.into_instance(origin, end, limits)
+    header.into_instance(origin, end)
 }
 
 /// How a transfer syntax lays a data set out (PS3.5 annex A).

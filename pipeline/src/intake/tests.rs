@@ -508,7 +508,7 @@ fn group(tag: (u16, u16), element: impl Fn(&mut Writer)) -> Vec<u8> {
 }
 
 /// Shared groups for everything but the position and number, which are per frame.
-fn enhanced(frame_count: usize) -> Vec<u8> {
+fn enhanced(frame_count: usize, private_elements: u16) -> Vec<u8> {
     let shared = [
         group((0x0028, 0x9110), |item| {
             item.text(0x0018, 0x0050, "DS", "2.5")
@@ -535,6 +535,11 @@ fn enhanced(frame_count: usize) -> Vec<u8> {
                 group((0x0018, 0x9329), |item| {
                     item.text(0x0008, 0x9007, "CS", "ORIGINAL\\PRIMARY\\VOLUME\\NONE");
                 }),
+                group((0x0021, 0x1001), |item| {
+                    for element in 0..private_elements {
+                        item.short(0x0021, 0x1100 + element, element);
+                    }
+                }),
             ]
             .concat()
         })
@@ -554,7 +559,7 @@ fn enhanced(frame_count: usize) -> Vec<u8> {
 
 #[test]
 fn frames_of_an_enhanced_object_take_from_their_own_groups_then_from_the_shared_ones() {
-    let instance = read(EXPLICIT, &enhanced(5)).unwrap();
+    let instance = read(EXPLICIT, &enhanced(5, 0)).unwrap();
     assert_eq!(instance.frames.len(), 5);
     assert_eq!(instance.series.kernel, "Hr40");
     for (index, frame) in instance.frames.iter().enumerate() {
@@ -565,6 +570,44 @@ fn frames_of_an_enhanced_object_take_from_their_own_groups_then_from_the_shared_
         assert_eq!(frame.thickness_mm, Some(2.5));
         assert_eq!(frame.image_type, ["ORIGINAL", "PRIMARY", "VOLUME", "NONE"]);
     }
+}
+
+#[test]
+fn three_thousand_frames_with_a_hundred_elements_each_are_read() {
+    let instance = read(EXPLICIT, &enhanced(3_000, 100)).unwrap();
+    assert_eq!(instance.frames.len(), 3_000);
+    assert_eq!(instance.counted(), 3_000);
+    assert_eq!(
+        instance.frames[2_999].position_mm,
+        Some([0.0, 0.0, 2_999.0])
+    );
+}
+
+#[test]
+fn a_header_with_more_elements_than_the_limit_is_refused_by_the_name_of_the_limit() {
+    let limits = Limits {
+        header_elements_max: 200,
+        ..Limits::default()
+    };
+    let few = part10(EXPLICIT, &enhanced(2, 10));
+    let many = part10(EXPLICIT, &enhanced(2, 100));
+    assert!(read_with(&few, &limits).is_ok());
+    let reason = read_with(&many, &limits).unwrap_err().reason;
+    assert_eq!(reason.code, ReasonCode::LimitExceeded);
+    assert!(reason.text.contains("limits.header_elements_max"));
+}
+
+#[test]
+fn frames_count_against_the_limit_of_a_study() {
+    let limits = Limits {
+        study_instances_max: 4,
+        ..Limits::default()
+    };
+    let read = |frames| read_with(&part10(EXPLICIT, &enhanced(frames, 0)), &limits);
+    assert_eq!(read(4).unwrap().frames.len(), 4);
+    let reason = read(5).unwrap_err().reason;
+    assert_eq!(reason.code, ReasonCode::LimitExceeded);
+    assert!(reason.text.contains("limits.study_instances_max"));
 }
 
 #[test]
@@ -617,7 +660,7 @@ proptest! {
         at in any::<proptest::sample::Index>(),
         value in any::<u8>(),
     ) {
-        let mut dataset = enhanced(2);
+        let mut dataset = enhanced(2, 0);
         let at = at.index(dataset.len());
         dataset[at] = value;
         drop(read(EXPLICIT, &dataset));

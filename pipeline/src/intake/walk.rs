@@ -246,7 +246,7 @@ impl<'a, R: Read> Walker<'a, R> {
             return Err(Refusal::new(
                 ReasonCode::LimitExceeded,
                 format!(
-                    "The header has more than {} data elements.",
+                    "The header has more than {} data elements (limits.header_elements_max).",
                     self.limits.header_elements_max
                 ),
             ));

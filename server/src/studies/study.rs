@@ -46,6 +46,8 @@ pub(super) struct Objects {
     pub(super) instances: Arc<Vec<Instance>>,
     /// Their SOP Instance UIDs.
     uids: BTreeSet<Uid>,
+    /// What they take of `limits.study_instances_max`.
+    counted: usize,
 }
 
 /// What an added object is to its study.
@@ -141,7 +143,8 @@ impl Study {
             added.problems.push(conflicting(&instance.sop_instance_uid));
         }
         // One more than the limit, so that the analysis sees that it is exceeded.
-        if objects.instances.len() <= limits.study_instances_max {
+        if objects.counted <= limits.study_instances_max {
+            objects.counted += instance.counted();
             Arc::make_mut(&mut objects.instances).push(instance);
         } else {
             added.problems.push(too_many(limits));
@@ -174,6 +177,7 @@ impl Objects {
                 .iter()
                 .map(|one| one.sop_instance_uid.clone())
                 .collect(),
+            counted: instances.iter().map(Instance::counted).sum(),
             instances: Arc::new(instances),
         }
     }
@@ -189,7 +193,7 @@ fn conflicting(uid: &Uid) -> Reason {
 
 fn too_many(limits: &Limits) -> Reason {
     let text = format!(
-        "The study has more than {} objects (limits.study_instances_max); this one is kept but \
+        "The study has more than {} images (limits.study_instances_max); this object is kept but \
          not analysed.",
         limits.study_instances_max
     );

@@ -67,6 +67,7 @@ struct Setup {
     /// Each analysis waits for a word.
     held: bool,
     assembly: AssemblyConfig,
+    limits: Limits,
     workers: usize,
 }
 
@@ -76,6 +77,7 @@ impl Default for Setup {
             on_disk: Vec::new(),
             held: false,
             assembly: AssemblyConfig::default(),
+            limits: Limits::default(),
             workers: 1,
         }
     }
@@ -112,7 +114,7 @@ impl Scene {
         let (intake, receiver) = mpsc::channel(1_024);
         let parts = Parts {
             assembly: setup.assembly,
-            limits: Limits::default(),
+            limits: setup.limits,
             clock: clock.clone(),
             state: state.clone(),
             events,
@@ -585,6 +587,44 @@ async fn a_study_that_had_no_model_is_analysed_at_the_next_start() {
             "{code:?}"
         );
         scene.studies.stop().await;
+    }
+}
+
+#[tokio::test]
+async fn of_images_beyond_the_limit_one_is_held_so_that_the_analysis_sees_that_there_are_more() {
+    let folder = tempfile::tempdir().unwrap();
+    let limits = Limits {
+        study_instances_max: 2,
+        ..Limits::default()
+    };
+    let sops = ["1.1.1.1", "1.1.1.2", "1.1.1.3", "1.1.1.4"];
+    for stored_before in [0, 4] {
+        let setup = Setup {
+            limits: limits.clone(),
+            ..Setup::default()
+        };
+        let mut scene = Scene::start_with(folder.path(), setup).await;
+        let sops = if stored_before == 0 {
+            &sops[..]
+        } else {
+            &["1.1.1.5"]
+        };
+        for sop in sops {
+            scene.store(1, slice(sop)).await;
+        }
+        let images = stored_before + i64::try_from(sops.len()).unwrap();
+        let study = scene
+            .until(|study| study.study.counts.images == images)
+            .await;
+        assert_eq!(study.problems.len(), if stored_before == 0 { 1 } else { 2 });
+        let text = &study.problems[0].reason.text;
+        assert!(text.contains("limits.study_instances_max"), "{text}");
+        scene.quiet();
+        scene.told("study_analysed").await;
+        let study = scene.until(|study| study.study.state.is_terminal()).await;
+        assert_eq!(study.report.unwrap()["reasons"][0]["text"], "3 objects");
+        scene.studies.stop().await;
+        scene.state.close().await;
     }
 }
 
