@@ -127,6 +127,9 @@ impl Choice {
                 let conflicts = conflicts.into_iter().flatten();
                 let serious = conflicts.filter(|one| one.code == ReasonCode::ConflictingDuplicate);
                 head.certificate.warnings.extend(serious.cloned());
+                head.certificate
+                    .warnings
+                    .extend(head.facts.remarks.iter().cloned());
                 StudyVolume {
                     incomplete: incomplete(&candidates[index], &head),
                     verdicts,

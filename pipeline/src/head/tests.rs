@@ -121,6 +121,42 @@ fn partial_heads_are_heads_that_say_what_is_missing() {
 }
 
 #[test]
+fn a_stack_that_reaches_the_neck_covers_the_base_although_the_jaw_encloses_tissue() {
+    let with_neck = |point: [f64; 3]| {
+        let spinal_canal = ellipse(point, [0.0, 0.0], [14.0, 14.0]) && point[2] < -60.0;
+        let jaw = point[2] < -96.0 && ellipse(point, [0.0, 0.0], [60.0, 60.0]);
+        if spinal_canal {
+            35.0
+        } else if jaw && ellipse(point, [0.0, 0.0], [50.0, 50.0]) {
+            55.0
+        } else if jaw {
+            900.0
+        } else {
+            head_hounsfield(point, 1.0)
+        }
+    };
+    let found = facts(
+        &StackPlan::axial(96, 2.5, &heights(-132.0, 92.0, 4.0)),
+        with_neck,
+    );
+    assert!(found.is_whole(), "{found:?}");
+    let jaw_only_below = facts(
+        &StackPlan::axial(96, 2.5, &heights(-40.0, 92.0, 4.0)),
+        with_neck,
+    );
+    assert!(!jaw_only_below.covers_base, "{jaw_only_below:?}");
+}
+
+#[test]
+fn a_sliver_missing_at_the_vertex_is_remarked_and_takes_nothing_from_the_result() {
+    let head = |point| head_hounsfield(point, 1.0);
+    let found = facts(&StackPlan::axial(96, 2.5, &heights(-92.0, 68.0, 4.0)), head);
+    assert!(found.is_whole(), "{found:?}");
+    assert_eq!(found.remarks[0].code, ReasonCode::IncompleteHead);
+    assert_eq!(facts(&whole(), head).remarks, []);
+}
+
+#[test]
 fn a_chest_is_not_a_head() {
     let chest = |point: [f64; 3]| {
         if !ellipse(point, [0.0, 0.0], [160.0, 110.0]) {
