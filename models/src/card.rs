@@ -4,6 +4,9 @@
 //! the two files swaps the model. An unknown field is an error, because a misspelt threshold that
 //! is ignored would change findings silently.
 
+#[cfg(test)]
+mod document;
+
 use std::fmt::Write as _;
 use std::fs;
 use std::io::Read;
@@ -46,8 +49,14 @@ pub struct ModelCard {
     pub intended_use: String,
     /// What it cannot do; never empty.
     pub limits: Vec<String>,
-    /// Whose data and work it stands on.
+    /// What it is known to get wrong, by example.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub known_failures: Vec<String>,
+    /// Whose data and work it stands on, and under which licence.
     pub credits: Vec<String>,
+    /// How thresholds and calibration were chosen, and on what data.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub thresholds_chosen: Option<String>,
     /// The tensor it takes.
     pub input: CardInput,
     /// The tensors it gives.
@@ -57,6 +66,31 @@ pub struct ModelCard {
     pub pooled_slabs: usize,
     /// One for each output channel, in channel order.
     pub findings: Vec<CardFinding>,
+    /// How well it did, and how that was measured.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub figures: Vec<CardFigure>,
+}
+
+/// A figure that was measured.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CardFigure {
+    /// Of what: "AUC by patient, intracranial hemorrhage".
+    pub name: String,
+    /// The figure.
+    pub value: f64,
+    /// Its 95 % interval; absent where none can be given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub interval: Option<[f64; 2]>,
+    /// Unit of the figure and its interval; absent for a plain number.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unit: Option<String>,
+    /// On how many cases.
+    pub n: usize,
+    /// What the cases are: "patients", "slices of 64 patients".
+    pub of: String,
+    /// How it was measured: the data, the split, the method of the interval, the command.
+    pub how: String,
 }
 
 /// The tensor that a network takes: float32 `[n, channels, side_px, side_px]`.
@@ -270,7 +304,9 @@ impl ModelCard {
         check_file_name(&self.file)?;
         check_hash(&self.sha256)?;
         check_contract(&self.input.contract)?;
-        self.check_findings()
+        self.check_findings()?;
+        let mut figures = self.figures.iter().enumerate();
+        figures.try_for_each(|(index, figure)| check_figure(&format!("figures[{index}]"), figure))
     }
 
     fn check_findings(&self) -> Result<(), Problem> {
@@ -373,6 +409,29 @@ fn check_finding(field: &str, finding: &CardFinding) -> Result<(), Problem> {
     });
     require(calibrates, &format!("{field}.calibration"), || {
         "needs a finite slope above 0 and a finite offset".to_owned()
+    })
+}
+
+fn check_figure(field: &str, figure: &CardFigure) -> Result<(), Problem> {
+    for (name, text) in [
+        ("name", &figure.name),
+        ("of", &figure.of),
+        ("how", &figure.how),
+    ] {
+        let field = format!("{field}.{name}");
+        require(!text.trim().is_empty(), &field, || "is empty".to_owned())?;
+    }
+    require(figure.n > 0, &format!("{field}.n"), || {
+        "is 0: a figure stands on cases".to_owned()
+    })?;
+    require(figure.value.is_finite(), &format!("{field}.value"), || {
+        "is no number".to_owned()
+    })?;
+    let holds = figure
+        .interval
+        .is_none_or(|[low, high]| low <= figure.value && figure.value <= high);
+    require(holds, &format!("{field}.interval"), || {
+        format!("does not hold the value {}", figure.value)
     })
 }
 
@@ -494,6 +553,51 @@ mod tests {
             let error = error_after(from, to);
             assert!(error.contains(field), "{to}: {error}");
         }
+    }
+
+    const FIGURE: &str = "
+[[figures]]
+name = \"AUC by patient\"
+value = 0.9
+interval = [0.8, 0.95]
+n = 64
+of = \"patients\"
+how = \"5-fold cross-validation by patient\"
+";
+
+    #[test]
+    fn figures_say_on_what_they_stand() {
+        let text = bootstrap_text() + FIGURE;
+        assert_eq!(load_text(&text).unwrap().figures[0].n, 64);
+        for (from, to, field) in [
+            ("n = 64", "n = 0", "figures[0].n"),
+            ("value = 0.9", "value = 0.7", "figures[0].interval"),
+            ("value = 0.9", "value = nan", "figures[0].value"),
+            ("of = \"patients\"", "of = \" \"", "figures[0].of"),
+            ("of = \"patients\"", "off = \"patients\"", "off"),
+        ] {
+            let error = load_text(&text.replacen(from, to, 1)).unwrap_err();
+            assert!(error.to_string().contains(field), "{to}: {error}");
+        }
+    }
+
+    #[test]
+    fn a_trained_card_that_is_shipped_says_all_that_a_reader_must_know() {
+        let mut cards = 0;
+        for entry in fs::read_dir(weights()).unwrap() {
+            let path = entry.unwrap().path();
+            if path.extension().is_none_or(|extension| extension != "toml") {
+                continue;
+            }
+            cards += 1;
+            let card = ModelCard::load(&path).unwrap();
+            let told = !card.figures.is_empty()
+                && !card.known_failures.is_empty()
+                && !card.credits.is_empty()
+                && card.thresholds_chosen.is_some();
+            assert!(told || !card.trained, "{}", path.display());
+        }
+        assert!(cards > 0);
     }
 
     #[test]
