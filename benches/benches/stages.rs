@@ -27,14 +27,9 @@ struct Study {
 
 fn study(name: &'static str) -> Study {
     let folder = tempfile::tempdir().expect("a scratch folder");
-    fixtures::make(name, folder.path()).expect("a fixture");
-    let entries = std::fs::read_dir(folder.path()).expect("a folder");
-    let files = entries
-        .map(|entry| entry.expect("an entry").path())
-        .collect();
     Study {
         name,
-        files,
+        files: fixtures::make(name, folder.path()).expect("a fixture"),
         _folder: folder,
     }
 }

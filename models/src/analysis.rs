@@ -252,17 +252,11 @@ mod tests {
     use crate::runtime::Library;
     use crate::triage::Priority;
 
-    /// The instances of the fixture `name`, in order of their files. Those live until the end of
+    /// The instances of the fixture `name`, in order. Their files live until the end of
     /// the test, in the folder that is given with them.
     fn study(name: &str) -> (tempfile::TempDir, Vec<Instance>) {
         let folder = tempfile::tempdir().unwrap();
-        fixtures::make(name, folder.path()).unwrap();
-        let mut paths: Vec<_> = std::fs::read_dir(folder.path())
-            .unwrap()
-            .map(|entry| entry.unwrap().path())
-            .filter(|path| path.extension().is_some_and(|extension| extension == "dcm"))
-            .collect();
-        paths.sort();
+        let paths = fixtures::make(name, folder.path()).unwrap();
         let limits = Limits::default();
         let read = |path| read_instance(path, &limits).unwrap();
         let instances = paths.iter().map(|path| read(path)).collect();

@@ -360,16 +360,10 @@ pub(crate) mod tests {
     use super::*;
     use crate::intake::read_instance;
 
-    /// The instances of a study of the catalogue, in the order of their file names.
+    /// The instances of a study of the catalogue, in order.
     pub(crate) fn fixture(name: &str) -> (TempDir, Vec<Instance>) {
         let folder = TempDir::new().unwrap();
-        fixtures::make(name, folder.path()).unwrap();
-        let mut paths: Vec<_> = std::fs::read_dir(folder.path())
-            .unwrap()
-            .map(|entry| entry.unwrap().path())
-            .filter(|path| path.extension().is_some_and(|extension| extension == "dcm"))
-            .collect();
-        paths.sort();
+        let paths = fixtures::make(name, folder.path()).unwrap();
         assert!(!paths.is_empty(), "{name} has no objects");
         let limits = Limits::default();
         let instances = paths

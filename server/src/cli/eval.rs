@@ -31,7 +31,7 @@ use super::metrics::Site;
 use super::progress::Bar;
 use super::triage::analyse_study;
 use super::{ModelChoice, Settings, tell, usage_error};
-use crate::config::{Config, ModelConfig};
+use crate::config::Config;
 use crate::inference::load_network;
 
 /// Measure the shipped path on labelled studies.
@@ -227,7 +227,7 @@ fn evaluate_all(labelled: &[LabelledStudy], config: &Config) -> Vec<Evaluated> {
         }
     };
     std::thread::scope(|scope| {
-        for _ in 0..threads(&config.model).min(labelled.len()) {
+        for _ in 0..config.model.workers().min(labelled.len()) {
             scope.spawn(work);
         }
     });
@@ -243,12 +243,6 @@ fn take_next<'a>(
 ) -> Option<(usize, &'a LabelledStudy)> {
     let index = next.fetch_add(1, Ordering::Relaxed);
     Some((index, labelled.get(index)?))
-}
-
-/// As many as the service has workers.
-fn threads(config: &ModelConfig) -> usize {
-    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-    config.workers.unwrap_or((cores / 2).max(1))
 }
 
 fn say_unanswered(bar: &Bar, evaluated: &Evaluated) {

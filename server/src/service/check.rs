@@ -272,13 +272,7 @@ mod tests {
     use super::*;
 
     fn config(folder: &std::path::Path) -> Config {
-        let mut config = Config {
-            data_dir: folder.to_owned(),
-            ..Config::default()
-        };
-        config.dicom.port = 0;
-        config.http.bind.set_port(0);
-        config.storage.free_bytes_reserve = 0;
+        let mut config = super::super::tests::config(folder);
         config.model.library = Some("/no/such/libonnxruntime.so".into());
         config
     }

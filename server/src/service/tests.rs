@@ -24,7 +24,7 @@ impl Analyse for NoModel {
     }
 }
 
-fn config(folder: &Path) -> Config {
+pub(super) fn config(folder: &Path) -> Config {
     let mut config = Config {
         data_dir: folder.to_owned(),
         ..Config::default()

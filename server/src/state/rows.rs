@@ -127,6 +127,23 @@ pub struct StudyRow {
     pub times: StudyTimes,
 }
 
+impl StudyRow {
+    /// A study of which nothing is known yet, its first object received `at`.
+    pub fn new(study_uid: Uid, internal_id: i64, at: Timestamp) -> Self {
+        Self {
+            study_uid,
+            internal_id,
+            state: StudyState::Receiving,
+            generation: 1,
+            interruptions: 0,
+            result: ResultSummary::none_yet(),
+            patient: PatientFacts::default(),
+            counts: ObjectCounts::default(),
+            times: StudyTimes::first_received(at),
+        }
+    }
+}
+
 /// The part of a result that the worklist shows.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct ResultSummary {

@@ -22,23 +22,11 @@ fn at(second: i64) -> Timestamp {
 }
 
 fn study(number: i64, priority: Priority, received: i64) -> StudyRow {
-    StudyRow {
-        study_uid: uid(&format!("1.{number}")),
-        internal_id: number,
-        state: StudyState::Receiving,
-        generation: 1,
-        interruptions: number,
-        result: ResultSummary {
-            priority,
-            ..ResultSummary::none_yet()
-        },
-        patient: PatientFacts {
-            name: "Иванов^Иван".to_owned(),
-            ..PatientFacts::default()
-        },
-        counts: ObjectCounts::default(),
-        times: StudyTimes::first_received(at(received)),
-    }
+    let mut row = StudyRow::new(uid(&format!("1.{number}")), number, at(received));
+    row.interruptions = number;
+    row.result.priority = priority;
+    row.patient.name = "Иванов^Иван".to_owned();
+    row
 }
 
 fn object(folder: &Path, name: &str, study_uid: Option<&str>) -> ObjectRow {

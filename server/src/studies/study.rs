@@ -13,7 +13,7 @@ use pipeline::reason::{Reason, ReasonCode};
 use pipeline::uid::Uid;
 
 use crate::events::StudyRef;
-use crate::state::{ObjectCounts, PatientFacts, ResultSummary, StudyRow, StudyState, StudyTimes};
+use crate::state::{PatientFacts, StudyRow};
 use crate::worker::read_headers;
 
 /// After so many interruptions a study is no longer tried by itself. High, for a study may be
@@ -64,24 +64,12 @@ pub(super) struct Added {
 impl Study {
     /// A study of which nothing is known yet.
     pub(super) fn new(uid: Uid, internal_id: i64, at: Timestamp) -> Self {
-        let row = StudyRow {
-            study_uid: uid,
-            internal_id,
-            state: StudyState::Receiving,
-            generation: 1,
-            interruptions: 0,
-            result: ResultSummary::none_yet(),
-            patient: PatientFacts::default(),
-            counts: ObjectCounts::default(),
-            times: StudyTimes::first_received(at),
-        };
+        let until = Duration::ZERO;
         Self {
             objects: Some(Objects::default()),
             ..Self::parked(
-                row,
-                Phase::Settling {
-                    until: Duration::ZERO,
-                },
+                StudyRow::new(uid, internal_id, at),
+                Phase::Settling { until },
             )
         }
     }

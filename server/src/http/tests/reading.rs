@@ -4,25 +4,12 @@ use pipeline::reason::{Reason, ReasonCode};
 
 use super::*;
 use crate::events::{StudyRef, What};
-use crate::state::{
-    Changes, ObjectCounts, PatientFacts, ResultSummary, StudyRow, StudyState, StudyTimes,
-};
+use crate::state::{Changes, StudyRow};
 
 fn study(study_uid: &str, patient_name: &str) -> StudyRow {
-    StudyRow {
-        study_uid: uid(study_uid),
-        internal_id: 7,
-        state: StudyState::Receiving,
-        generation: 1,
-        interruptions: 0,
-        result: ResultSummary::none_yet(),
-        patient: PatientFacts {
-            name: patient_name.to_owned(),
-            ..PatientFacts::default()
-        },
-        counts: ObjectCounts::default(),
-        times: StudyTimes::first_received(jiff::Timestamp::UNIX_EPOCH),
-    }
+    let mut row = StudyRow::new(uid(study_uid), 7, jiff::Timestamp::UNIX_EPOCH);
+    row.patient.name = patient_name.to_owned();
+    row
 }
 
 fn queued(internal_id: i64) -> What {
