@@ -1,11 +1,12 @@
 //! Findings and the study's facts → a priority with its reasons. Pure, total, versioned.
 //!
 //! Where the bounds come from:
-//! - 30 mL: from this volume an intracerebral bleed scores in the ICH score (Hemphill 2001, Stroke
-//!   32:891), and an epidural hematoma is to be evacuated whatever the patient's state (Bullock
-//!   2006, Neurosurgery 58:S2-7). Taken for every kind of blood.
-//! - 5 mm: from this midline shift a subdural hematoma is to be evacuated (Bullock 2006,
-//!   Neurosurgery 58:S2-16).
+//! - 30 mL: from this volume an intracerebral bleed scores in the ICH score, which foretells death
+//!   within 30 days (Hemphill 2001, Stroke 32:891). Above it an epidural hematoma after an injury is
+//!   to be evacuated whatever the patient's state (Bullock 2006, Neurosurgery 58:S2-7). Neither
+//!   speaks of subdural or subarachnoid volumes; the bound is taken for them too.
+//! - 5 mm: above this midline shift an acute subdural hematoma after an injury is to be evacuated
+//!   whatever the patient's state (Bullock 2006, Neurosurgery 58:S2-16). Taken for every cause.
 //! - Blood in the ventricles scores in the ICH score at any volume.
 #![warn(clippy::wildcard_enum_match_arm)]
 
@@ -391,9 +392,11 @@ mod tests {
              | none, only partly analysed | | unknown |\n\
              | not analysed | | unknown |\n\n\
              The bound is {LARGE_BLEED_ML} mL of blood and {FAR_SHIFT_MM} mm of midline shift. Sources: \
-             Hemphill 2001 (Stroke 32:891) for 30 mL and for ventricular blood; Bullock 2006 (Neurosurgery \
-             58:S2-7 and S2-16) for 30 mL of epidural blood and 5 mm of shift. The most pressing finding \
-             decides. A partial analysis with a finding ranks by the finding; without one it is unknown, \
+             the ICH score, which foretells death within 30 days (Hemphill 2001, Stroke 32:891), for 30 mL \
+             of intracerebral blood and for ventricular blood; guidelines for surgery after an injury \
+             (Bullock 2006, Neurosurgery 58:S2-7 and S2-16) for 30 mL of epidural blood and for 5 mm of \
+             shift with subdural blood. They do not speak of subdural or subarachnoid volumes: the bound \
+             is carried over; that of shift is taken for every cause. The most pressing finding decides. A partial analysis with a finding ranks by the finding; without one it is unknown, \
              which stands above routine.\n"
         )
         .unwrap();
