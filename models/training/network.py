@@ -23,6 +23,8 @@ TISSUE = 0.17, 0.95
 BLOOD_LOGIT, OUTSIDE_LOGIT = -3.0, -20.0
 # Sides of the places that count for a slab, pixels.
 PLACES_PX = 4, 8, 16
+# Of each kind and slab: the most suspicious place of each size, the area, and the kind's part of all blood.
+FEATURES = len(PLACES_PX) + 2
 
 
 def convolution(inputs, outputs, size=3):
@@ -66,7 +68,7 @@ class Network(nn.Module):
             self.voxel[0].bias.zero_()
             self.voxel[0].bias[:4] = BLOOD_LOGIT
         # Fitted after the rest, on whole slabs.
-        self.slab_weight = nn.Parameter(torch.full((KINDS, len(PLACES_PX)), 0.3), requires_grad=False)
+        self.slab_weight = nn.Parameter(torch.full((KINDS, FEATURES), 0.3), requires_grad=False)
         self.slab_bias = nn.Parameter(torch.zeros(KINDS), requires_grad=False)
         self.register_buffer("field", field(INNER_PX // CELL_PX), persistent=False)
 
@@ -118,10 +120,14 @@ def field(cells):
 
 
 def suspicion(voxels):
-    """The highest mean logit over places of each size: [n, kinds, sizes]."""
-    blood = voxels[:, :1].clamp(min=-12)
-    kinds = torch.cat([blood, blood + functional.log_softmax(voxels[:, 1:], 1).clamp(min=-8)], 1)
-    return torch.stack([functional.avg_pool2d(kinds, size).amax((2, 3)) for size in PLACES_PX], 2)
+    """What a slab's probability is made of: [n, kinds, FEATURES]."""
+    blood, kind = voxels[:, :1].clamp(min=-12), functional.log_softmax(voxels[:, 1:], 1).clamp(min=-8)
+    logits = torch.cat([blood, blood + kind], 1)
+    highest = [functional.avg_pool2d(logits, size).amax((2, 3)) for size in PLACES_PX]
+    likely = torch.sigmoid(blood)
+    area = torch.cat([likely, likely * kind.exp()], 1).sum((2, 3))
+    part = (area + 2) / (area[:, :1] + 10)
+    return torch.stack([*highest, torch.log(area + 2), torch.log(part)], 2)
 
 
 class Exported(nn.Module):

@@ -1,6 +1,6 @@
 """Trains one network: on four folds of patients, or on all of them.
 
-usage: train.py DATA.pkl OUT --fold 0..4|none [--iterations N] [--seed N]
+usage: train.py DATA.pkl OUT --fold 0..4|none [--iterations N] [--seed N] [--start WEIGHTS.pt]
 
 DATA.pkl is what prepare_data.py wrote. OUT/fold-F.pt gets the weights (their running mean),
 OUT/fold-F.json what was done.
@@ -39,6 +39,7 @@ CONFIG = {
     # Of bleeding and synthetic slabs: which kind (IPH, IVH, SAH, SDH, EDH).
     "kind_shares": [0.27, 0.14, 0.14, 0.2, 0.25],
     "lookalike_share": 0.12,
+    "hardened_share": 0.4,
 }
 PARTS = ("blood", "dice", "kind")
 STRIDE_QUIET = 3
@@ -110,6 +111,8 @@ class Samples:
         if inside is not None and self.rng.random() < CONFIG["lookalike_share"]:
             hu = synth.add_lookalike(self.rng, hu, inside)
         hu, target = self.moved(hu, target)
+        if self.rng.random() < CONFIG["hardened_share"]:
+            hu = synth.harden(self.rng, hu)
         top, left = self.corner(hu[1], target)
         size = CONFIG["crop_px"]
         rows, columns = slice(top, top + size), slice(left, left + size)
@@ -134,8 +137,8 @@ class Samples:
     def moved(self, hu, target):
         """Turned, scaled, shifted, mirrored; and the neighbours mixed in, as thicker or shifted slabs are."""
         rng, side = self.rng, hu.shape[1]
-        if rng.random() < 0.3:
-            part = rng.uniform(0, 0.25)
+        if rng.random() < 0.4:
+            part = rng.uniform(0, 0.45)
             hu = np.stack([hu[0], (1 - part) * hu[1] + part * hu[rng.choice([0, 2])], hu[2]])
         if rng.random() < 0.5:  # the order of slabs has no meaning for blood
             hu = hu[::-1]
@@ -163,7 +166,7 @@ class Samples:
         """Another scanner: sharpness, noise, calibration."""
         rng = self.rng
         if rng.random() < 0.4:
-            smooth = blurred(hu, rng.uniform(0.5, 1.1))
+            smooth = blurred(hu, rng.uniform(0.5, 1.6))
             amount = rng.uniform(-0.7, 1.0)  # below 0 sharper
             hu = hu + amount * (smooth - hu)
         if rng.random() < 0.5:
@@ -235,13 +238,16 @@ class RunningMean:
                 self.values[name].lerp_(value.detach(), 1 - decay)
 
 
-def train(samples, iterations, seed, say):
+def train(samples, options, seed, say):
     torch.manual_seed(seed)
+    iterations = options.iterations
     network = Network(windows=len(samples.contract["windows"]), neighbours=samples.contract["neighbours"])
+    if options.start:
+        network.load_state_dict({**network.state_dict(), **learnt(options.start)})
     network = network.to(memory_format=torch.channels_last).train()
     optimizer = torch.optim.AdamW(network.parameters(), lr=CONFIG["rate"], weight_decay=CONFIG["weight_decay"])
     schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimizer, max_lr=CONFIG["rate"], total_steps=iterations, pct_start=CONFIG["warm_up"]
+        optimizer, max_lr=CONFIG["rate"] * (0.6 if options.start else 1), total_steps=iterations, pct_start=CONFIG["warm_up"]
     )
     mean, started, recent = RunningMean(network), time.time(), []
     for iteration in range(iterations):
@@ -264,6 +270,11 @@ def train(samples, iterations, seed, say):
     network.eval()
     fit_slabs(network, samples)
     return network, [round(float(total), 4) for total, *_ in recent[49::50]]
+
+
+def learnt(path):
+    """Weights without what is fitted after training."""
+    return {name: value for name, value in torch.load(path).items() if not name.startswith("slab_")}
 
 
 def fit_slabs(network, samples):
@@ -302,6 +313,7 @@ def main():
     parser.add_argument("out", type=Path)
     parser.add_argument("--fold", required=True, help="the fold that is left out, or none")
     parser.add_argument("--iterations", type=int, default=2200)
+    parser.add_argument("--start", type=Path, help="weights to go on from; of the same fold, or they know its patients")
     parser.add_argument("--seed", type=int, default=20261124)
     parser.add_argument("--threads", type=int, default=1)
     options = parser.parse_args()
@@ -313,7 +325,7 @@ def main():
     started = time.time()
     seed = options.seed + (9 if options.fold == "none" else int(options.fold))
     network, losses = train(
-        Samples(kept, phantoms, contract, seed), options.iterations, seed, lambda line: print(line, flush=True)
+        Samples(kept, phantoms, contract, seed), options, seed, lambda line: print(line, flush=True)
     )
     options.out.mkdir(parents=True, exist_ok=True)
     torch.save(network.state_dict(), options.out / f"fold-{options.fold}.pt")
@@ -322,6 +334,7 @@ def main():
         "patients": [head.patient for head in kept],
         "phantoms": len(phantoms),
         "iterations": options.iterations,
+        "start": options.start and options.start.name,
         "seed": seed,
         "threads": options.threads,
         "minutes": round((time.time() - started) / 60, 1),
