@@ -6,6 +6,8 @@
 //! (a craniotomy's gap is tolerated), and little but scalp outside. A chest, a belly, a pelvis, a
 //! knee, a neck and a phantom each fail one of these.
 
+mod pixels;
+
 use std::collections::VecDeque;
 
 use ndarray::{Array2, Array3, ArrayView2, Axis, s};
@@ -63,6 +65,8 @@ const NECK_PLANES: usize = 2;
 pub struct HeadFacts {
     /// Whether this is a head, else why not ([`ReasonCode::NotHead`]).
     pub is_head: Result<(), Reason>,
+    /// Whether what is inside can be read, else why not ([`ReasonCode::Contrast`]).
+    pub readable: Result<(), Reason>,
     /// Middle of the skull's bounds; without a head, of the body's; in an empty volume, its own.
     pub centre_mm: PatientPoint,
     /// Opposite corners of the skull's bounds along the volume's axes (right, front, feet; then
@@ -74,7 +78,8 @@ pub struct HeadFacts {
     pub covers_base: bool,
     /// The field of view cuts the skull.
     pub cut_by_field: bool,
-    /// What is missing, as sentences; empty for a whole head and for what is no head.
+    /// What is missing or hidden, as sentences: with any of them "nothing found" says nothing. Empty
+    /// for what is no head.
     pub warnings: Vec<Reason>,
     /// What is worth saying and takes nothing from the result.
     pub remarks: Vec<Reason>,
@@ -92,7 +97,14 @@ pub fn examine(volume: &Volume) -> HeadFacts {
     let coarse = Coarse::of(volume);
     let inside = coarse.inside();
     match coarse.judge(&inside) {
-        Ok(()) => coarse.head_facts(&inside),
+        Ok(()) => {
+            let mut facts = coarse.head_facts(&inside);
+            match pixels::examine(volume, &coarse.grid, &inside) {
+                Ok(warnings) => facts.warnings.extend(warnings),
+                Err(reason) => facts.readable = Err(reason),
+            }
+            facts
+        }
         Err(reason) => coarse.other_facts(reason),
     }
 }
@@ -204,6 +216,7 @@ impl Coarse {
         let cut_by_field = touches_side(&skull);
         HeadFacts {
             is_head: Ok(()),
+            readable: Ok(()),
             centre_mm: self.centre_of(bounds),
             bounds_mm: self.corners_of(bounds),
             covers_vertex,
@@ -227,6 +240,7 @@ impl Coarse {
         let bounds = bounds(&body).unwrap_or(whole);
         HeadFacts {
             is_head: Err(reason),
+            readable: Ok(()),
             centre_mm: self.centre_of(bounds),
             bounds_mm: self.corners_of(bounds),
             covers_vertex: false,
@@ -525,4 +539,4 @@ fn coverage_warnings(
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -80,6 +80,12 @@ pub enum ReasonCode {
     NotHounsfield,
     /// The stack does not span the head.
     IncompleteHead,
+    /// Noise hides small or faint blood.
+    Noise,
+    /// Metal throws streaks over the brain.
+    MetalArtefact,
+    /// The head moved between slices.
+    Motion,
     /// Slices do not reach from above the vertex to the skull base, or cannot be shown to.
     CoverageNotProven,
 

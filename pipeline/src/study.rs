@@ -144,6 +144,7 @@ fn head_volume(candidate: &Candidate<'_>, limits: &Limits) -> Result<HeadVolume,
     let (volume, certificate) = build(&candidate.slices, limits).map_err(|error| error.reason)?;
     let facts = examine(&volume);
     facts.is_head.clone()?;
+    facts.readable.clone()?;
     Ok(HeadVolume {
         volume,
         certificate,
@@ -151,7 +152,8 @@ fn head_volume(candidate: &Candidate<'_>, limits: &Limits) -> Result<HeadVolume,
     })
 }
 
-/// What makes a result partial: slices that are missing or were left out, a head that is cut.
+/// What makes a result partial: slices that are missing or were left out, a head that is cut or
+/// partly hidden.
 fn incomplete(candidate: &Candidate<'_>, head: &HeadVolume) -> Vec<Reason> {
     let left_out = |reason: &&Reason| {
         matches!(
@@ -165,11 +167,7 @@ fn incomplete(candidate: &Candidate<'_>, head: &HeadVolume) -> Vec<Reason> {
     };
     let of_stack = candidate.incomplete.iter();
     let of_slices = head.certificate.warnings.iter().filter(left_out);
-    let of_head = head
-        .facts
-        .warnings
-        .iter()
-        .filter(|_| !head.facts.is_whole());
+    let of_head = head.facts.warnings.iter();
     of_stack.chain(of_slices).chain(of_head).cloned().collect()
 }
 

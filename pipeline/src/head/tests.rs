@@ -13,7 +13,7 @@ fn volume_of(plan: &StackPlan, hounsfield: impl Fn([f64; 3]) -> f64) -> Volume {
 }
 
 /// Heights from `low` to `high`.
-fn heights(low_mm: f64, high_mm: f64, step_mm: f64) -> Vec<f64> {
+pub(super) fn heights(low_mm: f64, high_mm: f64, step_mm: f64) -> Vec<f64> {
     let mut heights = vec![low_mm];
     while let Some(last) = heights.last()
         && last + step_mm <= high_mm
@@ -28,7 +28,7 @@ fn whole() -> StackPlan {
     StackPlan::axial(96, 2.5, &heights(-92.0, 92.0, 4.0))
 }
 
-fn facts(plan: &StackPlan, hounsfield: impl Fn([f64; 3]) -> f64) -> HeadFacts {
+pub(super) fn facts(plan: &StackPlan, hounsfield: impl Fn([f64; 3]) -> f64) -> HeadFacts {
     examine(&volume_of(plan, hounsfield))
 }
 
