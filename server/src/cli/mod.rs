@@ -6,6 +6,7 @@ mod input;
 mod labels;
 mod metrics;
 mod nifti;
+mod overlay;
 mod progress;
 mod send;
 mod slabs;

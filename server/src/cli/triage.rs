@@ -15,6 +15,7 @@ use pipeline::reason::Reason;
 
 use super::input::{Input, LeftOut, Study, gather};
 use super::nifti::write_volume;
+use super::overlay::write_pictures;
 use super::progress::Bar;
 use super::table::{NOT_A_DIAGNOSIS, describe};
 use super::{ModelChoice, NOT_ANALYSED, Settings, tell, usage_error};
@@ -31,6 +32,7 @@ Examples:
   tez triage /media/cdrom
   tez triage head.zip --json
   tez triage a/ b/ --json | jq 'select(.priority == \"critical\").study_uid'
+  tez triage head.zip --overlay pictures/
   tez triage head/ --volume-out volumes/ --model models/weights/bootstrap.toml
 
 Every study found in the given paths is analysed by itself. What is no DICOM object is named on
@@ -51,6 +53,10 @@ pub(super) struct TriageArgs {
     /// Hounsfield units).
     #[arg(long, value_name = "DIR")]
     volume_out: Option<PathBuf>,
+    /// Write each finding's key slices to this folder (PNG): plain on the left, with the marks
+    /// outlined on the right.
+    #[arg(long, value_name = "DIR")]
+    overlay: Option<PathBuf>,
     #[command(flatten)]
     model: ModelChoice,
     #[command(flatten)]
@@ -92,7 +98,7 @@ fn triage_all(
     limits: &Limits,
     network: &mut Result<Network, Reason>,
 ) -> anyhow::Result<ExitCode> {
-    if let Some(folder) = &args.volume_out {
+    for folder in [&args.volume_out, &args.overlay].into_iter().flatten() {
         fs::create_dir_all(folder)
             .with_context(|| format!("cannot make the folder {}", folder.display()))?;
     }
@@ -154,6 +160,11 @@ fn write_out(
         let path = write_volume(folder, &analysis.report.study_uid, volume)
             .with_context(|| format!("cannot write a volume to {}", folder.display()))?;
         tell(&format!("volume written to {}", path.display()));
+    }
+    if let Some(folder) = &args.overlay {
+        for path in write_pictures(folder, analysis)? {
+            tell(&format!("picture written to {}", path.display()));
+        }
     }
     Ok(())
 }
