@@ -35,6 +35,8 @@ const RIM_VOXELS: usize = 2;
 const CONTRAST_HU: f32 = 95.0;
 /// Slabs from the widest upwards in which the sinus must be seen.
 const SINUS_SLABS_MIN: usize = 3;
+/// In pixels larger than this bone blurs over the sinus, and nothing is said, mm.
+const SINUS_PIXEL_MM_MAX: f64 = 1.2;
 /// Share of the widest slab's brain down to which the walls are steep enough to see it.
 const SINUS_AREA_SHARE: f64 = 0.6;
 /// Bone begins here, HU.
@@ -100,12 +102,18 @@ fn looks(volume: &Volume, grid: &Grid, inside: &Inside) -> Vec<Look> {
     let count = cavities.len().min(SLABS);
     // Pixels of a slab that share one of a coarse matrix have no noise between them.
     let noise_step = boxes(view.grid.spacing_mm[0] / PIXEL_MM);
+    let [x_mm, y_mm, _] = view.grid.spacing_mm;
+    let shows_sinus = x_mm.max(y_mm) <= SINUS_PIXEL_MM_MAX;
     (0..count)
         .into_par_iter()
         .filter_map(|index| {
             let cavity = &cavities[(2 * index + 1) * cavities.len() / (2 * count)];
             let slab = slab_of(&view, grid, cavity.plane);
-            look(&slab.view(), cavity, noise_step)
+            let look = look(&slab.view(), cavity, noise_step)?;
+            Some(Look {
+                sinus_hu: look.sinus_hu.filter(|_| shows_sinus),
+                ..look
+            })
         })
         .collect()
 }

@@ -37,6 +37,15 @@ fn contrast_shows_in_the_sinus_and_dense_blood_is_not_taken_for_it() {
 }
 
 #[test]
+fn in_coarse_pixels_bone_is_not_taken_for_contrast() {
+    for (side, pixel_mm) in [(160, 1.5), (96, 2.5), (64, 3.75)] {
+        let plan = StackPlan::axial(side, pixel_mm, &tests::heights(-92.0, 92.0, 4.0));
+        let found = tests::facts(&plan, |point| head_hounsfield(point, 1.0));
+        assert_eq!(found.readable, Ok(()), "{pixel_mm} mm");
+    }
+}
+
+#[test]
 fn a_calcified_falx_in_some_slabs_is_no_contrast() {
     let calcified = |point: [f64; 3]| {
         if point[2] > 20.0 && point[2] < 40.0 {
