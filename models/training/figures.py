@@ -20,7 +20,7 @@ from data import ANY, BLOOD, KINDS, UNKNOWN, folds
 ROUNDS = 2000
 POOLED_SLABS = 2
 VOXEL_THRESHOLD = 0.5
-SENSITIVITY_WANTED = 0.95
+SENSITIVITY_WANTED, SPECIFICITY_WANTED = 0.95, 0.9
 SMALL_ML = 5.0
 VOXEL_ML = (230 / 256) ** 2 * 5 / 1000
 
@@ -76,12 +76,16 @@ def calibrated(pooled, parameters):
     return 1 / (1 + np.exp(-(parameters[0] * logit(pooled) + parameters[1])))
 
 
-def threshold_for(probability, truth, sensitivity=SENSITIVITY_WANTED):
-    """Half-way (in logits) between the answer that gives the sensitivity and the next lower one."""
-    positives = np.sort(probability[truth])[::-1]
-    needed = positives[int(np.ceil(sensitivity * len(positives))) - 1]
+def threshold_for(probability, truth, kind):
+    """Any bleeding must be found; of a kind, no more than a tenth of the others may be called."""
+    if kind == ANY:
+        found = np.sort(probability[truth])[::-1]
+        needed = found[int(np.ceil(SENSITIVITY_WANTED * len(found))) - 1]
+    else:
+        needed = np.quantile(probability[~truth], SPECIFICITY_WANTED, method="lower") + 1e-9
+    # Half-way (in logits) to the next lower answer, so that no patient stands on the edge.
     lower = probability[probability < needed]
-    between = (logit(needed) + logit(lower.max())) / 2 if len(lower) else logit(needed) - 0.1
+    between = (logit(needed) + logit(lower.max())) / 2 if kind == ANY and len(lower) else logit(needed) + 0.05 * (kind != ANY)
     return float(1 / (1 + np.exp(-between)))
 
 
@@ -134,10 +138,10 @@ def patient_figures(kind, heads, answers, fold, rng):
         others = fold != out
         parameters = platt(pooled[others], truth[others])
         nested[~others] = calibrated(pooled[~others], parameters)
-        calls[~others] = nested[~others] >= threshold_for(calibrated(pooled[others], parameters), truth[others])
+        calls[~others] = nested[~others] >= threshold_for(calibrated(pooled[others], parameters), truth[others], kind)
     slope, offset = platt(pooled, truth)
     final = calibrated(pooled, (slope, offset))
-    threshold = threshold_for(final, truth)
+    threshold = threshold_for(final, truth, kind)
     error, curve = calibration_error(nested, truth)
     return {
         "positive_patients": int(truth.sum()),
@@ -264,7 +268,7 @@ def nested_calls(heads, answers, fold):
     calls = {}
     for out in np.unique(fold):
         others = fold != out
-        bound = threshold_for(pooled[others], truth[others])
+        bound = threshold_for(pooled[others], truth[others], ANY)
         calls.update({heads[row].patient: bool(pooled[row] >= bound) for row in np.nonzero(~others)[0]})
     return calls
 

@@ -204,10 +204,11 @@ def add_lookalike(rng, hu, inside):
 def harden(rng, hu):
     """What a scanner adds along the skull, which is no blood: tissue gets denser towards bone (beam hardening,
     the skull's slope through a slab), unevenly around the head."""
-    height, reach_mm = rng.uniform(2, 16), rng.uniform(1.2, 6)
+    layers = ((rng.uniform(0, 35), rng.uniform(0.7, 2.0)), (rng.uniform(0, 14), rng.uniform(2, 7)))
     uneven = np.clip(0.6 + 0.6 * noise(rng, hu.shape[1:], 70), 0, 1.4)
     out = hu.copy()
     for slab in out:
         away = cv2.distanceTransform((slab < 200).astype(np.uint8), cv2.DIST_L2, 3) * PIXEL_MM
-        slab += (slab > -20) * (slab < 200) * uneven * height * np.exp(-away / reach_mm)
+        for height, reach_mm in layers:
+            slab += (slab > -20) * (slab < 200) * uneven * height * np.exp(-away / reach_mm)
     return out
