@@ -125,6 +125,10 @@ pub struct CardFinding {
     pub voxel_threshold: f64,
     /// Connected marks smaller than this are dropped as specks, mL.
     pub minimum_volume_ml: f64,
+    /// Of volumes measured where the truth is known, 95 % lay between the measured one divided and
+    /// multiplied by this; absent where that was not measured.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub volume_factor: Option<f64>,
     /// How probabilities were calibrated; absent means they were not.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub calibration: Option<Calibration>,
@@ -403,6 +407,12 @@ fn check_finding(field: &str, finding: &CardFinding) -> Result<(), Problem> {
         (0.0..=100.0).contains(&finding.minimum_volume_ml),
         &format!("{field}.minimum_volume_ml"),
         || format!("is {} mL; 0 to 100 is possible", finding.minimum_volume_ml),
+    )?;
+    let factor = finding.volume_factor;
+    require(
+        factor.is_none_or(|factor| (1.0..=100.0).contains(&factor)),
+        &format!("{field}.volume_factor"),
+        || format!("is {factor:?}; 1 to 100 is possible"),
     )?;
     let calibrates = finding.calibration.is_none_or(|calibration| {
         calibration.slope > 0.0 && calibration.slope.is_finite() && calibration.offset.is_finite()

@@ -144,6 +144,9 @@ pub struct Finding {
     pub probability: Probability,
     /// Volume of the marked voxels, mL; `None` for kinds without a volume, or not present.
     pub volume_ml: Option<f64>,
+    /// Its 95 % interval, mL, if the model's card says how sure its volumes are.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub volume_interval_ml: Option<[f64; 2]>,
     /// Displacement, mm; only for [`FindingKind::MidlineShift`].
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub shift_mm: Option<f64>,

@@ -108,6 +108,7 @@ fn absent_finding(kind: FindingKind, probability: Probability) -> Finding {
         present: false,
         probability,
         volume_ml: None,
+        volume_interval_ml: None,
         shift_mm: None,
         side: None,
         key_slices: Vec::new(),
@@ -124,13 +125,17 @@ fn present_finding(
     let areas = marked_voxels_by_slab(marks);
     let voxels: usize = areas.iter().sum();
     let has_volume = task.kind.has_volume() && voxels > 0;
-    let volume_ml = rounded(voxels as f64 * slab_grid.voxel_volume_ml(), 100.0);
+    let volume_ml = hundredths(voxels as f64 * slab_grid.voxel_volume_ml());
     let slabs = slabs_best_first(&areas, slice_prob);
     Finding {
         kind: task.kind,
         present: true,
         probability,
         volume_ml: has_volume.then_some(volume_ml),
+        volume_interval_ml: task
+            .volume_factor
+            .filter(|_| has_volume)
+            .map(|factor| [volume_ml / factor, volume_ml * factor].map(hundredths)),
         shift_mm: None,
         side: side_of(marks, slab_grid),
         key_slices: key_slices(&slabs, slab_grid, volume),
@@ -152,6 +157,10 @@ fn study_probability(
         .calibration
         .map_or(pooled, |calibration| calibration.apply(pooled));
     Probability::new(rounded(calibrated.value(), PROBABILITY_STEPS)).unwrap_or(calibrated)
+}
+
+fn hundredths(volume_ml: f64) -> f64 {
+    rounded(volume_ml, 100.0)
 }
 
 fn rounded(value: f64, steps: f64) -> f64 {
@@ -370,6 +379,22 @@ mod tests {
         let uids: Vec<&str> = finding.key_slices.iter().map(Uid::as_str).collect();
         assert_eq!(uids, ["1.22", "1.27"]);
         assert_eq!(map.marked.iter().filter(|marked| **marked).count(), 33);
+    }
+
+    #[test]
+    fn a_volume_has_the_interval_of_its_card() {
+        let mut raw = quiet();
+        raw.slice_prob.fill(0.8);
+        raw.voxel_prob
+            .slice_mut(s![4..6, 0, 10..14, 30..34])
+            .fill(0.9);
+        assert_eq!(read(&raw).0.volume_interval_ml, None);
+        let mut sure = card();
+        sure.findings[0].volume_factor = Some(1.25);
+        let (findings, _) = read_findings(&sure, &raw, &slab_grid(), &volume());
+        // 4 mL: 32 voxels of 0.125 mL.
+        assert_eq!(findings[0].volume_ml, Some(4.0));
+        assert_eq!(findings[0].volume_interval_ml, Some([3.2, 5.0]));
     }
 
     #[test]

@@ -215,6 +215,7 @@ mod tests {
                 .has_volume()
                 .then(|| size(class, LARGE_BLEED_ML))
                 .flatten(),
+            volume_interval_ml: None,
             shift_mm: (kind == FindingKind::MidlineShift)
                 .then(|| size(class, FAR_SHIFT_MM))
                 .flatten(),

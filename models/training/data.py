@@ -42,6 +42,7 @@ class Head:
     inside: np.ndarray  # bool as hu: within the skull
     targets: dict = field(default_factory=dict)  # slab → uint8 [kinds, side, side]; absent: no blood
     masked: dict = field(default_factory=dict)  # slab → bool [side, side], drawn by hand
+    boxed: dict = field(default_factory=dict)  # slab → bool [side, side]: somewhere here is blood
 
     @property
     def bleeds(self):
@@ -209,8 +210,12 @@ def load_patients(slabs, dicom, ct_ich, teacher):
             if mask is not None:
                 head.masked[slab] = mask > 0.5
             present = [kind for kind in range(1, len(KINDS)) if labels[slab, kind] == 1]
+            boxes = images.box_areas(*where)
+            near = cv2.dilate(head.inside[slab].astype(np.uint8), np.ones((5, 5), np.uint8)) > 0
+            for area in boxes.values():
+                head.boxed[slab] = head.boxed.get(slab, False) | (area & near)
             head.targets[slab] = target_of(
-                hu[slab], head.inside[slab], present, mask, images.box_areas(*where), images.teacher_maps(*where)
+                hu[slab], head.inside[slab], present, mask, boxes, images.teacher_maps(*where)
             )
         heads.append(head)
     contract = json.loads((slabs / f"{heads[0].uid}.json").read_text())["contract"]

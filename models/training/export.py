@@ -11,16 +11,15 @@ import onnx
 import onnxruntime
 import torch
 
-from network import KINDS, Exported, Network
+from network import KINDS, Exported
+from predict import load
 
 OPSET = 17
 LARGEST_DIFFERENCE = 1e-3
 
 
 def export(weights, out):
-    network = Network()
-    network.load_state_dict(torch.load(weights))
-    model = Exported(network).eval()
+    model = Exported(load(weights)).eval()
     shown = torch.rand(2, 6, 256, 256, generator=torch.Generator().manual_seed(1))
     torch.onnx.export(
         model,

@@ -125,6 +125,7 @@ def slice_figures(heads, answers, rng):
     for kind, name in enumerate(KINDS):
         truths = [head.labels[:, kind] == 1 for head in heads]
         figures[name] = by_patient_auc(truths, [answer["slice_prob"][:, kind] for answer in answers], rng)
+        figures[name]["slices"] = int(sum(map(len, truths)))
         figures[name]["positive_slices"] = int(sum(truth.sum() for truth in truths))
         figures[name]["positive_patients"] = int(sum(truth.any() for truth in truths))
     return figures

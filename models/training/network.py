@@ -74,8 +74,10 @@ class Network(nn.Module):
 
     def forward(self, slabs):
         """Voxels [n, kinds, side, side]: logit of blood, then logits of its kind; slabs [n, kinds]: logits."""
-        inner = slabs[:, :, RIM_PX : SIDE_PX - RIM_PX, RIM_PX : SIDE_PX - RIM_PX]
-        voxels = self.voxels(inner, inner.flip(3), self.field.expand(slabs.shape[0], -1, -1, -1))
+        own = slabs[:, :, RIM_PX : SIDE_PX - RIM_PX, RIM_PX : SIDE_PX - RIM_PX]
+        mirrored, place = own.flip(3), self.field.expand(slabs.shape[0], -1, -1, -1)
+        # Asked both ways round: the answer for a mirrored patient is the mirrored answer, and steadier.
+        voxels = (self.voxels(own, mirrored, place) + self.voxels(mirrored, own, place).flip(3)) / 2
         slices = (suspicion(voxels) * self.slab_weight).sum(2) + self.slab_bias
         return functional.pad(voxels, [RIM_PX] * 4, value=OUTSIDE_LOGIT), slices
 
@@ -139,5 +141,9 @@ class Exported(nn.Module):
 
     def forward(self, slabs):
         voxels, slices = self.network(slabs)
+        return self.of_voxels(voxels), torch.sigmoid(slices)
+
+    @staticmethod
+    def of_voxels(voxels):
         blood = torch.sigmoid(voxels[:, :1])
-        return torch.cat([blood, blood * torch.softmax(voxels[:, 1:], 1)], 1), torch.sigmoid(slices)
+        return torch.cat([blood, blood * torch.softmax(voxels[:, 1:], 1)], 1)

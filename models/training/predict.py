@@ -1,8 +1,9 @@
-"""Answers of exported networks for the patients that they did not learn from.
+"""Answers of the trained networks for the patients that they did not learn from.
 
-usage: predict.py DATA.pkl SLABS FOLDS OUT      (FOLDS holds fold-0.onnx … fold-4.onnx)
+usage: predict.py DATA.pkl SLABS NETWORKS OUT      (NETWORKS holds fold-0.pt … fold-4.pt)
 
-OUT/NNN.npz for each patient: `slice_prob` [slabs, kinds]; `voxel_prob` uint8 [slabs, kinds, side, side], 255 = 1.
+OUT/NNN.npz for each patient: `features` [slabs, kinds, features], what a slab's probability is made of;
+`voxel_prob` uint8 [slabs, kinds, side, side], 255 = 1.
 """
 
 import pickle
@@ -10,9 +11,10 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import torch
 
 from data import folds, read_slabs, windowed, with_neighbours
-from export import open_session
+from network import Exported, Network, suspicion
 
 SLABS_PER_RUN = 8
 
@@ -23,13 +25,22 @@ def tensor_of(hu, contract):
     return np.stack(shown)
 
 
-def answer(session, hu, contract):
-    slabs = tensor_of(hu, contract)
-    parts = [
-        session.run(["voxel_prob", "slice_prob"], {"slabs": slabs[first : first + SLABS_PER_RUN]})
-        for first in range(0, len(slabs), SLABS_PER_RUN)
-    ]
-    return (np.concatenate(part) for part in zip(*parts))
+def load(path):
+    network = Network()
+    network.load_state_dict(torch.load(path))
+    return network.eval().to(memory_format=torch.channels_last)
+
+
+@torch.no_grad()
+def answer(network, hu, contract):
+    """Of all slabs: voxel probabilities, features, slab probabilities (once fit_slabs.py has set them)."""
+    voxels, features, slices = [], [], []
+    for part in torch.from_numpy(tensor_of(hu, contract)).split(SLABS_PER_RUN):
+        logits, of_slabs = network(part)
+        slices.append(torch.sigmoid(of_slabs).numpy())
+        voxels.append(Exported.of_voxels(logits).numpy())
+        features.append(suspicion(logits).numpy())
+    return np.concatenate(voxels), np.concatenate(features), np.concatenate(slices)
 
 
 def main():
@@ -38,16 +49,16 @@ def main():
     fold_of = folds(heads)
     out.mkdir(parents=True, exist_ok=True)
     for fold in sorted(set(fold_of.values())):
-        path = networks / f"fold-{fold}.onnx"
+        path = networks / f"fold-{fold}.pt"
         if not path.exists():
             print(f"fold {fold}: no network yet")
             continue
-        session = open_session(path)
+        network = load(path)
         for head in heads:
             if fold_of[head.patient] == fold:
-                voxels, slices = answer(session, read_slabs(slabs, head.uid)[0], contract)
+                voxels, features, _ = answer(network, read_slabs(slabs, head.uid)[0], contract)
                 voxels = np.rint(voxels * 255).astype(np.uint8)
-                np.savez_compressed(out / f"{head.patient:03d}.npz", slice_prob=slices, voxel_prob=voxels)
+                np.savez_compressed(out / f"{head.patient:03d}.npz", features=features, voxel_prob=voxels)
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ is the voxel target. Lengths are in mm on the slabs' grid. Axes: slab, row, colu
 import cv2
 import numpy as np
 
-from data import EDH, IPH, IVH, SAH, SDH
+from data import BLOOD, EDH, IPH, IVH, SAH, SDH, UNKNOWN
 
 PIXEL_MM, SLAB_MM = 230 / 256, 5.0
 # Places through a slab at which a shape is asked; their mean is the share of the slab.
@@ -169,6 +169,52 @@ def add_bleed(rng, hu, inside, kind):
     return around * (1 - share) + (blood + grain) * share, share
 
 
+def outline_mm(inside):
+    """Middle of a slab's inside, and how far it reaches at each degree."""
+    rows, columns = np.nonzero(inside)
+    middle = np.array([columns.mean(), rows.mean()])
+    away = np.column_stack([columns, rows]) - middle
+    degree = np.degrees(np.arctan2(away[:, 1], away[:, 0])).astype(int) % 360
+    reach = np.zeros(360)
+    np.maximum.at(reach, degree, np.hypot(*away.T))
+    around = np.concatenate([reach[-4:], reach, reach[:4]])
+    smooth = np.stack([around[shift : shift + 360] for shift in range(9)])
+    return middle * PIXEL_MM, np.median(smooth, axis=0) * PIXEL_MM
+
+
+def transplant(rng, hu, inside, donor_hu, donor_inside, blood):
+    """Gives the slabs with the blood of another patient, and its target in the middle slab: the donor's
+    head is stretched, along each direction from its middle, to the shape of this one.
+
+    `blood`: bool as `donor_hu`, what of the donor is surely blood. None where it does not fit.
+    """
+    if inside[1].sum() < SMALLEST_AREA_PX or donor_inside[1].sum() < SMALLEST_AREA_PX:
+        return None
+    (own_middle, own_reach), (other_middle, other_reach) = outline_mm(inside[1]), outline_mm(donor_inside[1])
+    x, y = plane()
+    mirror = rng.choice([-1, 1])
+    away_x, away_y = x - own_middle[0], y - own_middle[1]
+    own_degree = np.degrees(np.arctan2(away_y, away_x)).astype(int) % 360
+    other_degree = np.degrees(np.arctan2(away_y, mirror * away_x)).astype(int) % 360
+    stretch = np.clip(other_reach[other_degree] / np.maximum(own_reach[own_degree], 1), 0.5, 2)
+    from_x = ((other_middle[0] + mirror * away_x * stretch) / PIXEL_MM).astype(np.float32)
+    from_y = ((other_middle[1] + away_y * stretch) / PIXEL_MM).astype(np.float32)
+    moved = [cv2.remap(slab, from_x, from_y, cv2.INTER_LINEAR, borderValue=-1000.0) for slab in donor_hu.astype(np.float32)]
+    core = [cv2.remap(slab.astype(np.float32), from_x, from_y, cv2.INTER_LINEAR) > 0.5 for slab in blood]
+    fits = cv2.dilate(inside[1].astype(np.uint8), np.ones((3, 3), np.uint8)) > 0
+    # The donor's brain is brought to the density of this one.
+    shift = np.median(hu[1][inside[1]]) - np.median(donor_hu[1][donor_inside[1]])
+    out, target = hu.copy(), None
+    for slab in range(3):
+        place = core[slab] & fits & (moved[slab] < 110) & (hu[slab] < 150)
+        wide = cv2.dilate(place.astype(np.float32), np.ones((5, 5), np.uint8)) * fits * (hu[slab] < 150)
+        share = np.maximum(cv2.GaussianBlur(wide, (0, 0), 1.2) * wide, place)
+        out[slab] += share * (moved[slab] + shift - hu[slab])
+        if slab == 1:
+            target = np.where(place, BLOOD, np.where(wide > 0, UNKNOWN, 0)).astype(np.uint8)
+    return (out, target) if (target == BLOOD).sum() >= 12 else None
+
+
 def add_lookalike(rng, hu, inside):
     """What is not blood: calcium, a dense falx, vessels with contrast, streaks."""
     x, y = plane()
@@ -208,7 +254,7 @@ def harden(rng, hu):
     uneven = np.clip(0.6 + 0.6 * noise(rng, hu.shape[1:], 70), 0, 1.4)
     out = hu.copy()
     for slab in out:
-        away = cv2.distanceTransform((slab < 200).astype(np.uint8), cv2.DIST_L2, 3) * PIXEL_MM
+        away = np.minimum(100, cv2.distanceTransform((slab < 200).astype(np.uint8), cv2.DIST_L2, 3) * PIXEL_MM)
         for height, reach_mm in layers:
             slab += (slab > -20) * (slab < 200) * uneven * height * np.exp(-away / reach_mm)
     return out

@@ -51,8 +51,11 @@ fn finding(finding: &CardFinding) -> String {
         || "none".to_owned(),
         |platt| format!("slope {:.3}, offset {:.3}", platt.slope, platt.offset),
     );
+    let factor = finding
+        .volume_factor
+        .map_or_else(|| "not known".to_owned(), |factor| format!("÷ × {factor}"));
     format!(
-        "| {} | {} | {calibration} | {} | {} mL |\n",
+        "| {} | {} | {calibration} | {} | {} mL | {factor} |\n",
         finding.kind.label(),
         finding.threshold,
         finding.voxel_threshold,
@@ -66,9 +69,10 @@ fn findings(card: &ModelCard) -> String {
         "\n## What it answers\n\n\
          A study's probability is the mean of its highest slabs' (so many: {}), then calibrated (Platt). From\n\
          the threshold on the finding is present; voxels are marked from their own threshold on, and smaller\n\
-         pieces are dropped.\n\n\
-         | finding | present from | calibration | voxel marked from | pieces dropped below |\n\
-         |---|---|---|---|---|\n{rows}",
+         pieces are dropped. A volume is likely (95 % of those whose truth is known) to lie between the measured\n\
+         one divided and multiplied by the last column's factor.\n\n\
+         | finding | present from | calibration | voxel marked from | pieces dropped below | volume, 95 % |\n\
+         |---|---|---|---|---|---|\n{rows}",
         card.pooled_slabs
     )
 }
@@ -173,7 +177,7 @@ fn every_section_of_a_full_card_is_written() {
         "- Misses films of blood.",
         "At 0.95 of the positives.",
         "| AUC by patient | 0.950 | 0.900 to 0.980 | 64 patients | 5 folds \\| by patient |",
-        "| intracranial hemorrhage | 0.5 | none | 0.5 | 0.5 mL |",
+        "| intracranial hemorrhage | 0.5 | none | 0.5 | 0.5 mL | not known |",
     ] {
         assert!(made.contains(part), "{part}: {made}");
     }

@@ -195,6 +195,7 @@ mod tests {
             present: true,
             probability: Probability::new(0.9).unwrap(),
             volume_ml: None,
+            volume_interval_ml: None,
             shift_mm: None,
             side: None,
             key_slices: vec![Uid::new("1.1").unwrap()],

@@ -107,6 +107,12 @@ fn finding(finding: &Finding) -> String {
     if let Some(volume_ml) = finding.volume_ml {
         append(&mut line, format_args!(", {volume_ml:.1} mL"));
     }
+    if let Some([low_ml, high_ml]) = finding.volume_interval_ml {
+        append(
+            &mut line,
+            format_args!(" (likely {low_ml:.1} to {high_ml:.1})"),
+        );
+    }
     if let Some(shift_mm) = finding.shift_mm {
         append(&mut line, format_args!(", {shift_mm:.1} mm"));
     }
@@ -158,6 +164,7 @@ mod tests {
             present,
             probability: Probability::new(0.5).unwrap(),
             volume_ml: present.then_some(12.34),
+            volume_interval_ml: None,
             shift_mm: None,
             side: present.then_some(Side::Left),
             key_slices: vec![uid(); usize::from(present)],

@@ -17,6 +17,7 @@ fn finding(probability: f64) -> Finding {
         present: probability >= 0.5,
         probability: Probability::new(probability).unwrap(),
         volume_ml: None,
+        volume_interval_ml: None,
         shift_mm: None,
         side: None,
         key_slices: Vec::new(),

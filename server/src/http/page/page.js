@@ -279,11 +279,13 @@ const definitions = (pairs) => el("dl", {}, ...pairs.filter(([, value]) => value
 const reasonList = (reasons) => el("ul", { class: "plain" }, ...reasons.map((reason) => el("li", {}, reason.text)));
 const part = (title, ...nodes) => [el("h3", {}, title), ...nodes];
 
+const interval = (bounds) => bounds ? ` (likely ${bounds.map((bound) => bound.toFixed(1)).join(" to ")})` : "";
+
 function findingsTable(findings) {
   const head = ["Finding", "By this model", "Probability", "Volume or shift", "Side", "Slices that show it"];
   const rows = findings.map((finding) => el("tr", {}, ...[
     capital(findingName(finding.kind)), finding.present ? "suspected" : "not seen", finding.probability.toFixed(3),
-    typeof finding.volume_ml === "number" ? `${finding.volume_ml.toFixed(1)} mL`
+    typeof finding.volume_ml === "number" ? `${finding.volume_ml.toFixed(1)} mL${interval(finding.volume_interval_ml)}`
       : typeof finding.shift_mm === "number" ? `${finding.shift_mm.toFixed(1)} mm` : "–",
     words(finding.side ?? "–"), finding.key_slices.length ? finding.key_slices.join(", ") : "–",
   ].map((text) => el("td", {}, text))));

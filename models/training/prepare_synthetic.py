@@ -1,0 +1,125 @@
+"""Puts blood into the heads without, once for all folds: shapes, and the blood of other patients.
+
+usage: prepare_synthetic.py DATA.pkl OUT [SHAPES TRANSPLANTS]      (each of them for each head)
+
+OUT/hu.npy int16 [n, side, side, 3] (the slab between its neighbours), OUT/target.npy uint8 [n, side, side],
+OUT/table.npy int32 [n, 3]: head, donor (-1: a shape), kind. A fold takes those of which it knows both patients.
+"""
+
+import multiprocessing
+import pickle
+import sys
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+import synth
+from data import ANY, BLOOD, KINDS, UNKNOWN, with_neighbours
+
+SEED = 20261128
+SHAPES, TRANSPLANTS = 100, 50
+# Which kind a shape or a transplant is (IPH, IVH, SAH, SDH, EDH).
+KIND_SHARES = [0.27, 0.12, 0.15, 0.22, 0.24]
+# No blood is put into this part of the slabs from below: face and skull base.
+BASE_PART = 0.22
+SMALLEST_DONOR_PX = 20
+TRIES = 40
+WORK = None
+
+
+def kind_of(rng):
+    return 1 + rng.choice(len(KIND_SHARES), p=KIND_SHARES)
+
+
+def place(rng, head):
+    slab = rng.integers(int(BASE_PART * len(head.hu)), len(head.hu))
+    return with_neighbours(head.hu, slab).astype(np.float32), with_neighbours(head.inside, slab), slab / len(head.hu)
+
+
+def shape(rng, head, _):
+    kind = kind_of(rng)
+    hu, inside, _ = place(rng, head)
+    made = synth.add_bleed(rng, hu, inside, kind)
+    if made is None:
+        return None
+    hu, share = made
+    return hu, np.rint(share[1] * BLOOD).astype(np.uint8), -1, kind
+
+
+def sure(head, slab, kind):
+    target = head.targets.get(slab)
+    if target is None:
+        return np.zeros(head.hu.shape[1:], bool)
+    return (target[kind] >= BLOOD // 2) & (target[kind] != UNKNOWN)
+
+
+def donors_of(heads):
+    """By kind: (head, slab) with enough blood that is surely of that kind."""
+    found = {kind: [] for kind in range(1, len(KINDS))}
+    for head in heads:
+        for slab in head.targets:
+            for kind in found:
+                if sure(head, slab, kind).sum() >= SMALLEST_DONOR_PX:
+                    found[kind].append((head, slab))
+    return found
+
+
+def transplanted(rng, head, donors):
+    kind = kind_of(rng)
+    if not donors[kind]:
+        return None
+    hu, inside, height = place(rng, head)
+    patients = sorted({donor.patient for donor, _ in donors[kind]})
+    patient = patients[rng.integers(len(patients))]
+    near = [one for one in donors[kind] if one[0].patient == patient and abs(one[1] / len(one[0].hu) - height) < 0.25]
+    if not near:
+        return None
+    donor, slab = near[rng.integers(len(near))]
+    slabs = np.clip([slab - 1, slab, slab + 1], 0, len(donor.hu) - 1)
+    blood = np.stack([sure(donor, one, kind) for one in slabs])
+    made = synth.transplant(rng, hu, inside, donor.hu[slabs], donor.inside[slabs], blood)
+    return made and (*made, donor.patient, kind)
+
+
+def of_head(place_of_head):
+    """What is made of one head; `WORK` came over with the fork, so that no image is sent between processes."""
+    free, donors, counts = WORK
+    head = free[place_of_head]
+    cv2.setNumThreads(1)
+    rng = np.random.default_rng([SEED, head.patient])
+    hus, targets, table = [], [], []
+    for draw, count in zip((shape, transplanted), counts):
+        wanted, tries = len(hus) + count, 0
+        while len(hus) < wanted and tries < TRIES * count:
+            tries += 1
+            made = draw(rng, head, donors)
+            if made is not None:
+                hu, target, donor, kind = made
+                hus.append(np.rint(hu).clip(-1024, 3071).astype(np.int16).transpose(1, 2, 0))
+                targets.append(target)
+                table.append((head.patient, donor, kind))
+    return np.stack(hus), np.stack(targets), np.array(table, np.int32)
+
+
+def main():
+    data, out = map(Path, sys.argv[1:3])
+    counts = [int(one) for one in sys.argv[3:5]] or [SHAPES, TRANSPLANTS]
+    heads, _, _ = pickle.loads(data.read_bytes())
+    donors = donors_of(heads)
+    free = [head for head in heads if not head.bleeds]
+    global WORK
+    WORK = free, donors, counts
+    with ProcessPoolExecutor(2, mp_context=multiprocessing.get_context("fork")) as pool:
+        parts = list(pool.map(of_head, range(len(free))))
+    out.mkdir(parents=True, exist_ok=True)
+    for name, arrays in zip(("hu", "target", "table"), zip(*parts)):
+        np.save(out / f"{name}.npy", np.concatenate(arrays))
+    table = np.concatenate([part[2] for part in parts])
+    kinds = {name: int((table[:, 2] == kind).sum()) for kind, name in enumerate(KINDS) if kind != ANY}
+    print(f"{len(table)} made, {int((table[:, 1] >= 0).sum())} of them transplants: {kinds}")
+
+
+if __name__ == "__main__":
+    main()
