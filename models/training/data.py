@@ -29,6 +29,9 @@ TEACHER_CHANNEL = {IPH: 0, SAH: 1, SDH: 1, EDH: 1, IVH: 3}
 IMAGE_PX, TEACHER_PX = 650, 325
 BLOOD, UNKNOWN = 250, 255
 BONE_HU = 250.0
+# Heads that are no patients of ct-ich are numbered downwards from here.
+FIRST_OTHER = -2
+WHITE_HU, AIR_HU, SKULL_MM = 900.0, -1000.0, 175.0
 
 
 @dataclass
@@ -220,6 +223,30 @@ def load_patients(slabs, dicom, ct_ich, teacher):
         heads.append(head)
     contract = json.loads((slabs / f"{heads[0].uid}.json").read_text())["contract"]
     return heads, contract
+
+
+def load_others(folder, contract):
+    """Single slices of other scanners without blood (CPAISD: acute ischaemia), each as three slabs alike.
+
+    A grey value is a Hounsfield unit, 0 and below are black, from 255 on white. Nothing says how large a pixel
+    is: the skull is taken to be as long as in ct_ich_to_dicom.py. No study, so `tez slabs` has no part in it.
+    """
+    heads, side, pixel_mm = [], contract["side_px"], contract["side_mm"] / contract["side_px"]
+    for number, path in enumerate(sorted(folder.glob("*.png"))):
+        grey = np.asarray(Image.open(path).convert("L")).astype(np.float32)
+        hu = np.where(grey >= 255, WHITE_HU, np.where(grey > 0, grey, AIR_HU))
+        pieces, _ = ndimage.label(hu >= WHITE_HU)
+        skull = pieces == 1 + np.argmax(np.bincount(pieces.ravel())[1:])
+        rows, columns = np.nonzero(skull)
+        step = np.ptp(rows) / SKULL_MM * pixel_mm
+        corner = [(own.min() + own.max()) / 2 - step * (side - 1) / 2 for own in (columns, rows)]
+        affine = np.array([[step, 0, corner[0]], [0, step, corner[1]]])
+        soft = cv2.GaussianBlur(hu, (0, 0), 0.4 * step) if step > 1.2 else hu
+        slab = cv2.warpAffine(soft, affine, (side, side), flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP, borderValue=AIR_HU)
+        slabs = np.repeat(np.rint(slab).astype(np.int16)[None], 3, axis=0)
+        inside = np.repeat(inside_skull(slab[None]), 3, axis=0)
+        heads.append(Head(path.stem, FIRST_OTHER - number, slabs, np.zeros((3, len(KINDS)), np.int8), inside))
+    return heads
 
 
 def load_phantoms(slabs, pairs):

@@ -21,6 +21,10 @@ ROUNDS = 2000
 POOLED_SLABS = 2
 VOXEL_THRESHOLD = 0.5
 SENSITIVITY_WANTED, SPECIFICITY_WANTED = 0.95, 0.9
+THRESHOLD_RULE = (
+    f"Any haemorrhage: the threshold that finds {SENSITIVITY_WANTED:.0%} of the patients with it. "
+    f"Kinds: the threshold that leaves {SPECIFICITY_WANTED:.0%} of the patients without it uncalled."
+)
 SMALL_ML = 5.0
 VOXEL_ML = (230 / 256) ** 2 * 5 / 1000
 
@@ -228,7 +232,7 @@ def small_bleeds(heads, patients, threshold_calls):
 
 def main():
     data, folder, teacher, out = map(Path, sys.argv[1:5])
-    heads, _, _ = pickle.loads(data.read_bytes())
+    heads, *_ = pickle.loads(data.read_bytes())
     heads = [head for head in heads if (folder / f"{head.patient:03d}.npz").exists()]
     fold_of = folds(pickle.loads(data.read_bytes())[0])
     answers = [dict(np.load(folder / f"{head.patient:03d}.npz")) for head in heads]
@@ -248,6 +252,7 @@ def main():
         },
         "patients": len(heads),
         "pooled_slabs": POOLED_SLABS,
+        "threshold_rule": THRESHOLD_RULE,
         "by_slice_auc": slice_figures(heads, answers, rng),
         "by_patient": patient,
         "small_bleeds": small_bleeds(heads, any_figures["patients"], calls),

@@ -44,7 +44,7 @@ def fit_kinds(heads, answers):
 
 def main():
     data, folder, networks = map(Path, sys.argv[1:4])
-    heads, _, _ = pickle.loads(data.read_bytes())
+    heads, *_ = pickle.loads(data.read_bytes())
     fold_of = folds(heads)
     heads = [head for head in heads if (folder / f"{head.patient:03d}.npz").exists()]
     answers = [dict(np.load(folder / f"{head.patient:03d}.npz")) for head in heads]

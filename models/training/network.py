@@ -75,9 +75,7 @@ class Network(nn.Module):
     def forward(self, slabs):
         """Voxels [n, kinds, side, side]: logit of blood, then logits of its kind; slabs [n, kinds]: logits."""
         own = slabs[:, :, RIM_PX : SIDE_PX - RIM_PX, RIM_PX : SIDE_PX - RIM_PX]
-        mirrored, place = own.flip(3), self.field.expand(slabs.shape[0], -1, -1, -1)
-        # Asked both ways round: the answer for a mirrored patient is the mirrored answer, and steadier.
-        voxels = (self.voxels(own, mirrored, place) + self.voxels(mirrored, own, place).flip(3)) / 2
+        voxels = self.voxels(own, own.flip(3), self.field.expand(slabs.shape[0], -1, -1, -1))
         slices = (suspicion(voxels) * self.slab_weight).sum(2) + self.slab_bias
         return functional.pad(voxels, [RIM_PX] * 4, value=OUTSIDE_LOGIT), slices
 

@@ -16,10 +16,12 @@ import cv2
 import numpy as np
 
 import synth
-from data import ANY, BLOOD, KINDS, UNKNOWN, with_neighbours
+from data import ANY, BLOOD, FIRST_OTHER, KINDS, UNKNOWN, with_neighbours
 
 SEED = 20261128
 SHAPES, TRANSPLANTS = 100, 50
+# A slice of another scanner stands for a head: a part of the shapes, no blood of others.
+OTHERS_PART = 0.35
 # Which kind a shape or a transplant is (IPH, IVH, SAH, SDH, EDH).
 KIND_SHARES = [0.27, 0.12, 0.15, 0.22, 0.24]
 # No blood is put into this part of the slabs from below: face and skull base.
@@ -88,7 +90,9 @@ def of_head(place_of_head):
     free, donors, counts = WORK
     head = free[place_of_head]
     cv2.setNumThreads(1)
-    rng = np.random.default_rng([SEED, head.patient])
+    if head.patient <= FIRST_OTHER:
+        counts = [int(OTHERS_PART * counts[0]), 0]
+    rng = np.random.default_rng([SEED, abs(head.patient)])
     hus, targets, table = [], [], []
     for draw, count in zip((shape, transplanted), counts):
         wanted, tries = len(hus) + count, 0
@@ -106,9 +110,9 @@ def of_head(place_of_head):
 def main():
     data, out = map(Path, sys.argv[1:3])
     counts = [int(one) for one in sys.argv[3:5]] or [SHAPES, TRANSPLANTS]
-    heads, _, _ = pickle.loads(data.read_bytes())
+    heads, _, others, _ = pickle.loads(data.read_bytes())
     donors = donors_of(heads)
-    free = [head for head in heads if not head.bleeds]
+    free = [head for head in heads if not head.bleeds] + others
     global WORK
     WORK = free, donors, counts
     with ProcessPoolExecutor(2, mp_context=multiprocessing.get_context("fork")) as pool:

@@ -1,6 +1,6 @@
 """From data to ONNX in one command: converts, takes slabs, trains five folds and the final network, measures, writes the card.
 
-usage: run.py CT_ICH TEACHER_LABELS WORK --tez TEZ --phantoms TRAINING_HEADS [--iterations N] [--jobs N]
+usage: run.py CT_ICH TEACHER_LABELS CPAISD_IMAGES WORK --tez TEZ --phantoms TRAINING_HEADS [--iterations N] [--jobs N]
 
 WORK must lie outside the checkout: it gets images of patients. A step whose result is there is not done
 again. TEZ is the built program, TRAINING_HEADS the built example `training_heads` of fixtures.
@@ -52,7 +52,7 @@ def prepare(options):
     for name, (count, seed) in PHANTOMS.items():
         step(work / name / "pairs.csv", [options.phantoms, count, seed, work / name])
         step(work / f"{name}_slabs", [options.tez, "slabs", work / f"{name}_slabs", work / name])
-    sources = [slabs, dicom, options.ct_ich, options.teacher, work / "phantoms_slabs", work / "phantoms/pairs.csv"]
+    sources = [slabs, dicom, options.ct_ich, options.teacher, work / "phantoms_slabs", work / "phantoms/pairs.csv", options.cpaisd]
     step(work / "data.pkl", python("prepare_data.py", *sources, work / "data.pkl"))
     step(work / "synthetic", python("prepare_synthetic.py", work / "data.pkl", work / "synthetic"))
 
@@ -138,10 +138,11 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("ct_ich", type=Path)
     parser.add_argument("teacher", type=Path)
+    parser.add_argument("cpaisd", type=Path)
     parser.add_argument("work", type=Path)
     parser.add_argument("--tez", type=Path, required=True)
     parser.add_argument("--phantoms", type=Path, required=True)
-    parser.add_argument("--iterations", default="8500")
+    parser.add_argument("--iterations", default="6200")
     parser.add_argument("--jobs", type=int, default=2)
     options = parser.parse_args()
     for part in (prepare, train, measure, compare):

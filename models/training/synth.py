@@ -247,14 +247,18 @@ def add_lookalike(rng, hu, inside):
     return hu
 
 
+# What is added next to bone: at most so many HU, falling by e within so many mm.
+RIMS = ((60, (0.7, 2.0)), (45, (2.0, 5.0)), (12, (6.0, 15.0)))
+
+
 def harden(rng, hu):
     """What a scanner adds along the skull, which is no blood: tissue gets denser towards bone (beam hardening,
-    the skull's slope through a slab), unevenly around the head."""
-    layers = ((rng.uniform(0, 35), rng.uniform(0.7, 2.0)), (rng.uniform(0, 14), rng.uniform(2, 7)))
-    uneven = np.clip(0.6 + 0.6 * noise(rng, hu.shape[1:], 70), 0, 1.4)
+    the skull's slope through a thick slab), nearly evenly around the head."""
+    layers = [(rng.uniform(0, most_hu) * (rng.random() < 0.7), rng.uniform(*reach_mm)) for most_hu, reach_mm in RIMS]
+    uneven = np.clip(1 + rng.uniform(0, 0.35) * noise(rng, hu.shape[1:], 90), 0.2, 1.8)
     out = hu.copy()
     for slab in out:
         away = np.minimum(100, cv2.distanceTransform((slab < 200).astype(np.uint8), cv2.DIST_L2, 3) * PIXEL_MM)
-        for height, reach_mm in layers:
-            slab += (slab > -20) * (slab < 200) * uneven * height * np.exp(-away / reach_mm)
+        added = sum(height * np.exp(-away / reach_mm) for height, reach_mm in layers)
+        slab += (slab > -20) * (slab < 200) * uneven * added
     return out

@@ -39,7 +39,9 @@ CONFIG = {
     # Of bleeding and synthetic slabs: which kind (IPH, IVH, SAH, SDH, EDH).
     "kind_shares": [0.27, 0.12, 0.13, 0.2, 0.28],
     "lookalike_share": 0.12,
-    "hardened_share": 0.4,
+    "hardened_share": 0.5,
+    "thickened_share": 0.25,
+    "offset_hu": 3.0,
     "kept_every": 1000,
 }
 PARTS = tuple(CONFIG["loss_weights"])
@@ -61,15 +63,15 @@ class Drawn:
 class Samples:
     """Draws training samples; everything random comes from one seed."""
 
-    def __init__(self, heads, phantoms, synthetic, contract, seed):
-        self.heads, self.phantoms, self.contract = heads, phantoms, contract
+    def __init__(self, heads, phantoms, others, synthetic, contract, seed):
+        self.heads, self.phantoms, self.others, self.contract = heads, phantoms, others, contract
         self.rng = np.random.default_rng(seed)
         self.field = field(INNER_PX // CELL_PX)
         self.free = [head for head in heads if not head.bleeds]
         kinds = range(1, len(KINDS))
         self.by_kind = {kind: [head for head in heads if (head.labels[:, kind] == 1).any()] for kind in kinds}
         self.put_hu, self.put_target, table = synthetic
-        known = np.isin(table[:, :2], [-1, *(head.patient for head in heads)]).all(axis=1)
+        known = np.isin(table[:, :2], [-1, *(head.patient for head in heads + others)]).all(axis=1)
         self.put_by_kind = {kind: np.nonzero(known & (table[:, 2] == kind))[0] for kind in kinds}
 
     def choice(self, values):
@@ -86,7 +88,8 @@ class Samples:
         return Drawn(together(head.hu, slab), head.targets[slab], head.boxed.get(slab))
 
     def quiet(self):
-        head = self.choice(self.free if self.rng.random() < 0.6 else self.heads)
+        draw = self.rng.random()
+        head = self.choice(self.others if draw < 0.15 else self.free if draw < 0.65 else self.heads)
         slab = self.choice(np.nonzero(head.labels[:, ANY] == 0)[0])
         return Drawn(together(head.hu, slab), inside=with_neighbours(head.inside, slab))
 
@@ -110,9 +113,9 @@ class Samples:
         drawn = getattr(self, rng.choice(list(shares), p=list(shares.values())))()
         hu = drawn.hu
         if drawn.inside is not None and rng.random() < CONFIG["lookalike_share"]:
-            hu = synth.add_lookalike(rng, hu.transpose(2, 0, 1).astype(np.float32), drawn.inside).transpose(1, 2, 0)
+            hu = cv2.merge(list(synth.add_lookalike(rng, np.stack(cv2.split(hu)).astype(np.float32), drawn.inside)))
         if rng.random() < CONFIG["hardened_share"]:
-            hu = synth.harden(rng, hu.transpose(2, 0, 1).astype(np.float32)).transpose(1, 2, 0)
+            hu = cv2.merge(list(synth.harden(rng, np.stack(cv2.split(hu)).astype(np.float32))))
         hu = self.restacked(hu)
         affine = self.movement()
         top, left = self.corner(hu[..., 1], drawn.target, affine)
@@ -161,12 +164,19 @@ class Samples:
         return cells.astype(int) * CELL_PX + RIM_PX
 
     def restacked(self, hu):
-        """The neighbours mixed in, as thicker or shifted slabs are, and in either order."""
-        rng = self.rng
-        if rng.random() < 0.4:
-            part, other = rng.uniform(0, 0.45), hu[..., rng.choice([0, 2])]
-            hu = np.stack([hu[..., 0], (1 - part) * hu[..., 1] + part * other, hu[..., 2]], axis=-1)
-        return hu[..., ::-1] if rng.random() < 0.5 else hu
+        """The neighbours mixed in, as shifted or thicker slabs are, and in either order."""
+        rng, planes = self.rng, list(cv2.split(hu))
+        draw = rng.random()
+        if draw < CONFIG["thickened_share"]:
+            part, other = np.float32(rng.uniform(0, 0.45)), planes[rng.choice([0, 2])]
+            planes = [plane.astype(np.float32) for plane in planes]
+            planes[1] = (1 - part) * planes[1] + part * other
+        elif draw < 2 * CONFIG["thickened_share"]:
+            part = np.float32(rng.uniform(0, 0.3))
+            below, own, above = (plane.astype(np.float32) for plane in planes)
+            mixed = (1 - 2 * part) * own + part * (below + above)
+            planes = [(1 - part) * below + part * own, mixed, (1 - part) * above + part * own]
+        return cv2.merge(planes[::-1] if rng.random() < 0.5 else planes)
 
     def scanned(self, hu):
         """Another scanner: sharpness, noise, calibration."""
@@ -180,7 +190,7 @@ class Samples:
             if rng.random() < 0.5:
                 grain = 2.2 * blurred(grain, 0.8)
             hu = hu + grain * rng.uniform(0, 6)
-        return hu * np.exp(rng.normal(0, 0.03)) + rng.normal(0, 2.0)
+        return hu * np.exp(rng.normal(0, 0.03)) + rng.normal(0, CONFIG["offset_hu"])
 
     def batch(self, size):
         slabs, target, boxed, corners = zip(*(self.sample() for _ in range(size)))
@@ -197,7 +207,7 @@ MIRROR = np.array([[-1.0, 0.0, SIDE_PX - 1.0], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0]]
 
 def together(hu, slab):
     """The slab between its neighbours, as [rows, columns, slabs]."""
-    return with_neighbours(hu, slab).transpose(1, 2, 0)
+    return cv2.merge([hu[max(slab - 1, 0)], hu[slab], hu[min(slab + 1, len(hu) - 1)]])
 
 
 def cut(image, affine, corner, how):
@@ -207,7 +217,7 @@ def cut(image, affine, corner, how):
     size = CONFIG["crop_px"]
     flags = how | cv2.WARP_INVERSE_MAP
     outside = 0 if how == cv2.INTER_NEAREST else (-1000.0,) * 3
-    return cv2.warpAffine(np.ascontiguousarray(image), (affine @ shift)[:2], (size, size), flags=flags, borderValue=outside)
+    return cv2.warpAffine(image, (affine @ shift)[:2], (size, size), flags=flags, borderValue=outside)
 
 
 def blurred(images, sigma_px):
@@ -260,9 +270,8 @@ class RunningMean:
     def update(self, network):
         self.steps += 1
         decay = min(CONFIG["mean_decay"], (1 + self.steps) / (10 + self.steps))
-        for name, value in network.state_dict().items():
-            if value.dtype.is_floating_point:
-                self.values[name].lerp_(value.detach(), 1 - decay)
+        now = {name: value for name, value in network.state_dict().items() if value.dtype.is_floating_point}
+        torch._foreach_lerp_([self.values[name] for name in now], list(now.values()), 1 - decay)
 
 
 def train(samples, options, seed, say, keep):
@@ -305,13 +314,13 @@ def main():
     parser.add_argument("synthetic", type=Path)
     parser.add_argument("out", type=Path)
     parser.add_argument("--fold", required=True, help="the fold that is left out, or none")
-    parser.add_argument("--iterations", type=int, default=8000)
+    parser.add_argument("--iterations", type=int, default=6200)
     parser.add_argument("--seed", type=int, default=20261128)
     parser.add_argument("--threads", type=int, default=1)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     cv2.setNumThreads(1)
-    heads, phantoms, contract = pickle.loads(options.data.read_bytes())
+    heads, phantoms, others, contract = pickle.loads(options.data.read_bytes())
     fold_of = folds(heads)
     kept = [head for head in heads if options.fold == "none" or fold_of[head.patient] != int(options.fold)]
     started = time.time()
@@ -322,13 +331,14 @@ def main():
         torch.save(values, options.out / f"fold-{options.fold}.part.pt")
 
     synthetic = [np.load(options.synthetic / f"{name}.npy", mmap_mode="r") for name in ("hu", "target", "table")]
-    samples = Samples(kept, phantoms, synthetic, contract, seed)
+    samples = Samples(kept, phantoms, others, synthetic, contract, seed)
     network, losses = train(samples, options, seed, lambda line: print(line, flush=True), keep)
     torch.save(network.state_dict(), options.out / f"fold-{options.fold}.pt")
     record = {
         "fold": options.fold,
         "patients": [head.patient for head in kept],
         "phantoms": len(phantoms),
+        "others": len(others),
         "synthetic_slabs": int(sum(map(len, samples.put_by_kind.values()))),
         "iterations": options.iterations,
         "seed": seed,
