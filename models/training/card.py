@@ -136,6 +136,7 @@ def text_of(figures, voxels, contract, model):
         "  \"Voxel labels of some slices: BLAST-CT, Monteiro M. et al., Lancet Digital Health 2020. Apache-2.0.\",",
         "]",
         f"pooled_slabs = {figures['pooled_slabs']}",
+        f"neighbour_weight = {figures['neighbour_weight']}",
         "",
         "[input]",
         'name = "slabs"',

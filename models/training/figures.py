@@ -18,7 +18,7 @@ from scipy import ndimage, optimize, stats
 from data import ANY, BLOOD, KINDS, UNKNOWN, folds
 
 ROUNDS = 2000
-POOLED_SLABS = 2
+NEIGHBOUR_WEIGHT, POOLED_SLABS = 0.5, 3
 VOXEL_THRESHOLD = 0.5
 SENSITIVITY_WANTED, SPECIFICITY_WANTED = 0.95, 0.9
 THRESHOLD_RULE = (
@@ -58,14 +58,21 @@ def pool(slice_prob, slabs=POOLED_SLABS):
     return np.sort(slice_prob, axis=0)[::-1][:slabs].mean(axis=0)
 
 
+def among_neighbours(slice_prob, weight=NEIGHBOUR_WEIGHT):
+    """Each slab's logit averaged with its neighbours', as `models::tasks` does."""
+    z = logit(slice_prob.astype(np.float64))
+    beside = np.concatenate([z[:1], z[:-1]]) + np.concatenate([z[1:], z[-1:]])
+    return 1 / (1 + np.exp(-(z + weight * beside) / (1 + 2 * weight)))
+
+
 def logit(p):
     p = np.clip(p, 1e-6, 1 - 1e-6)
     return np.log(p / (1 - p))
 
 
-def platt(pooled, truth):
+def logistic_fit(x, truth):
     """Slope and offset by maximum likelihood; Platt's own smoothed targets, and a slope above 0."""
-    x, positives = logit(pooled), truth.sum()
+    positives = truth.sum()
     wanted = np.where(truth, (positives + 1) / (positives + 2), 1 / (len(truth) - positives + 2))
 
     def loss(parameters):
@@ -74,6 +81,10 @@ def platt(pooled, truth):
 
     found = optimize.minimize(loss, [0.0, 0.0], method="Nelder-Mead", options={"maxiter": 4000, "xatol": 1e-7, "fatol": 1e-10})
     return float(np.exp(found.x[0])), float(found.x[1])
+
+
+def platt(pooled, truth):
+    return logistic_fit(logit(pooled), truth)
 
 
 def calibrated(pooled, parameters):
@@ -133,6 +144,11 @@ def slice_figures(heads, answers, rng):
         figures[name]["positive_slices"] = int(sum(truth.sum() for truth in truths))
         figures[name]["positive_patients"] = int(sum(truth.any() for truth in truths))
     return figures
+
+
+def slab_auc(heads, slice_prob):
+    truth = np.concatenate([head.labels[:, ANY] == 1 for head in heads])
+    return round(float(auc(truth, np.concatenate(slice_prob)[:, ANY])), 4)
 
 
 def patient_figures(kind, heads, answers, fold, rng):
@@ -236,6 +252,8 @@ def main():
     heads = [head for head in heads if (folder / f"{head.patient:03d}.npz").exists()]
     fold_of = folds(pickle.loads(data.read_bytes())[0])
     answers = [dict(np.load(folder / f"{head.patient:03d}.npz")) for head in heads]
+    alone = [answer["slice_prob"] for answer in answers]
+    answers = [{**answer, "slice_prob": among_neighbours(answer["slice_prob"])} for answer in answers]
     fold = np.array([fold_of[head.patient] for head in heads])
     rng = np.random.default_rng(1)
     patient = {name: patient_figures(kind, heads, answers, fold, rng) for kind, name in enumerate(KINDS)}
@@ -252,6 +270,8 @@ def main():
         },
         "patients": len(heads),
         "pooled_slabs": POOLED_SLABS,
+        "neighbour_weight": NEIGHBOUR_WEIGHT,
+        "by_slice_auc_without_neighbours": slab_auc(heads, alone),
         "threshold_rule": THRESHOLD_RULE,
         "by_slice_auc": slice_figures(heads, answers, rng),
         "by_patient": patient,

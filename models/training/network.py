@@ -5,7 +5,7 @@ grid. The fine border comes from a light head that sees the slab's own pixels ag
 around blood and elsewhere, so all that it knows of the whole head is given to it: where a cell lies, and
 how dense the same place of the other side is. What lies further out than INNER_PX (200 mm across) is
 outside every skull: it is not looked at, and never blood. A slab's probability comes from its most
-suspicious places, of three sizes.
+suspicious place.
 """
 
 import torch
@@ -21,10 +21,8 @@ NARROW = 0.25, 0.75
 TISSUE = 0.17, 0.95
 # Voxels start as what they mostly are, not blood; outside the inner field they stay so.
 BLOOD_LOGIT, OUTSIDE_LOGIT = -3.0, -20.0
-# Sides of the places that count for a slab, pixels.
-PLACES_PX = 4, 8, 16
-# Of each kind and slab: the most suspicious place of each size, the area, and the kind's part of all blood.
-FEATURES = len(PLACES_PX) + 2
+# Side of the place that counts for a slab, pixels: 3.6 mm.
+PLACE_PX = 4
 
 
 def convolution(inputs, outputs, size=3):
@@ -68,15 +66,15 @@ class Network(nn.Module):
             self.voxel[0].bias.zero_()
             self.voxel[0].bias[:4] = BLOOD_LOGIT
         # Fitted after the rest, on whole slabs.
-        self.slab_weight = nn.Parameter(torch.full((KINDS, FEATURES), 0.3), requires_grad=False)
-        self.slab_bias = nn.Parameter(torch.zeros(KINDS), requires_grad=False)
+        self.slab_slope = nn.Parameter(torch.ones(KINDS), requires_grad=False)
+        self.slab_offset = nn.Parameter(torch.zeros(KINDS), requires_grad=False)
         self.register_buffer("field", field(INNER_PX // CELL_PX), persistent=False)
 
     def forward(self, slabs):
         """Voxels [n, kinds, side, side]: logit of blood, then logits of its kind; slabs [n, kinds]: logits."""
         own = slabs[:, :, RIM_PX : SIDE_PX - RIM_PX, RIM_PX : SIDE_PX - RIM_PX]
         voxels = self.voxels(own, own.flip(3), self.field.expand(slabs.shape[0], -1, -1, -1))
-        slices = (suspicion(voxels) * self.slab_weight).sum(2) + self.slab_bias
+        slices = suspicion(voxels) * self.slab_slope + self.slab_offset
         return functional.pad(voxels, [RIM_PX] * 4, value=OUTSIDE_LOGIT), slices
 
     def voxels(self, slabs, mirrored, place):
@@ -120,14 +118,9 @@ def field(cells):
 
 
 def suspicion(voxels):
-    """What a slab's probability is made of: [n, kinds, FEATURES]."""
+    """Logit at a slab's most suspicious place of PLACE_PX squared: [n, kinds]."""
     blood, kind = voxels[:, :1].clamp(min=-12), functional.log_softmax(voxels[:, 1:], 1).clamp(min=-8)
-    logits = torch.cat([blood, blood + kind], 1)
-    highest = [functional.avg_pool2d(logits, size).amax((2, 3)) for size in PLACES_PX]
-    likely = torch.sigmoid(blood)
-    area = torch.cat([likely, likely * kind.exp()], 1).sum((2, 3))
-    part = (area + 2) / (area[:, :1] + 10)
-    return torch.stack([*highest, torch.log(area + 2), torch.log(part)], 2)
+    return functional.avg_pool2d(torch.cat([blood, blood + kind], 1), PLACE_PX).amax((2, 3))
 
 
 class Exported(nn.Module):

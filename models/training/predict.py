@@ -2,8 +2,8 @@
 
 usage: predict.py DATA.pkl SLABS NETWORKS OUT      (NETWORKS holds fold-0.pt … fold-4.pt)
 
-OUT/NNN.npz for each patient: `features` [slabs, kinds, features], what a slab's probability is made of;
-`voxel_prob` uint8 [slabs, kinds, side, side], 255 = 1.
+OUT/NNN.npz for each patient: `suspicion` [slabs, kinds], what a slab's probability is made of; `voxel_prob` uint8
+[slabs, kinds, side, side], 255 = 1.
 """
 
 import pickle
@@ -27,20 +27,20 @@ def tensor_of(hu, contract):
 
 def load(path):
     network = Network()
-    network.load_state_dict(torch.load(path))
+    network.load_state_dict(torch.load(path), strict=True)
     return network.eval().to(memory_format=torch.channels_last)
 
 
 @torch.no_grad()
 def answer(network, hu, contract):
-    """Of all slabs: voxel probabilities, features, slab probabilities (once fit_slabs.py has set them)."""
-    voxels, features, slices = [], [], []
+    """Of all slabs: voxel probabilities, suspicion, slab probabilities (once fit_slabs.py has set them)."""
+    voxels, suspicions, slices = [], [], []
     for part in torch.from_numpy(tensor_of(hu, contract)).split(SLABS_PER_RUN):
         logits, of_slabs = network(part)
         slices.append(torch.sigmoid(of_slabs).numpy())
         voxels.append(Exported.of_voxels(logits).numpy())
-        features.append(suspicion(logits).numpy())
-    return np.concatenate(voxels), np.concatenate(features), np.concatenate(slices)
+        suspicions.append(suspicion(logits).numpy())
+    return np.concatenate(voxels), np.concatenate(suspicions), np.concatenate(slices)
 
 
 def main():
@@ -56,9 +56,9 @@ def main():
         network = load(path)
         for head in heads:
             if fold_of[head.patient] == fold:
-                voxels, features, _ = answer(network, read_slabs(slabs, head.uid)[0], contract)
+                voxels, suspicions, _ = answer(network, read_slabs(slabs, head.uid)[0], contract)
                 voxels = np.rint(voxels * 255).astype(np.uint8)
-                np.savez_compressed(out / f"{head.patient:03d}.npz", features=features, voxel_prob=voxels)
+                np.savez_compressed(out / f"{head.patient:03d}.npz", suspicion=suspicions, voxel_prob=voxels)
 
 
 if __name__ == "__main__":

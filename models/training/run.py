@@ -18,10 +18,10 @@ from pathlib import Path
 
 from card import VERSION
 from data import KINDS
+from fit_slabs import FOLDS
 
 HERE = Path(__file__).resolve().parent
 WEIGHTS, RUNS, DOCS = HERE.parent / "weights", HERE / "runs", HERE.parent.parent / "docs/images"
-FOLDS = [*map(str, range(5)), "none"]
 # Count and seed of phantom pairs: to learn from, and to choose voxel thresholds on.
 PHANTOMS = {"phantoms": (160, 7), "phantoms_apart": (60, 11)}
 LARGEST_DIFFERENCE = 1e-3
@@ -109,7 +109,7 @@ def compare(options):
     """The shipped path must say of patients what Python says of their slabs: same network, same input."""
     import numpy as np
 
-    from figures import calibrated, pool
+    from figures import among_neighbours, calibrated, pool
 
     figures = json.loads((RUNS / "figures.json").read_text())
     rows, ranks = list(csv.DictReader((options.work / "dicom/studies.csv").open())), {"0": 0, "1": 0}
@@ -118,7 +118,8 @@ def compare(options):
         row["fold"], ranks[bleeds] = ranks[bleeds] % 5, ranks[bleeds] + 1
     answers = {}
     for row in rows:
-        pooled = pool(np.load(options.work / f"answers/{row['path']}.npz")["slice_prob"], figures["pooled_slabs"])
+        slices = np.load(options.work / f"answers/{row['path']}.npz")["slice_prob"]
+        pooled = pool(among_neighbours(slices, figures["neighbour_weight"]), figures["pooled_slabs"])
         for kind, own in zip(KINDS, pooled, strict=True):
             fitted = figures["by_patient"][kind]["card"]
             answers[row["path"], kind] = calibrated(own, (fitted["slope"], fitted["offset"]))
