@@ -23,7 +23,7 @@ VOXEL_THRESHOLD = 0.5
 SENSITIVITY_WANTED, SPECIFICITY_WANTED = 0.95, 0.9
 THRESHOLD_RULE = (
     f"Any haemorrhage: the threshold that finds {SENSITIVITY_WANTED:.0%} of the patients with it. "
-    f"Kinds: the threshold that leaves {SPECIFICITY_WANTED:.0%} of the patients without it uncalled."
+    f"Kinds: the threshold that leaves {SPECIFICITY_WANTED:.0%} of the patients without it uncalled; a kind is called only where any haemorrhage is."
 )
 SMALL_ML = 5.0
 VOXEL_ML = (230 / 256) ** 2 * 5 / 1000
@@ -151,7 +151,8 @@ def slab_auc(heads, slice_prob):
     return round(float(auc(truth, np.concatenate(slice_prob)[:, ANY])), 4)
 
 
-def patient_figures(kind, heads, answers, fold, rng):
+def patient_figures(kind, heads, answers, fold, rng, any_calls=None):
+    """`any_calls`: nested and final calls of any haemorrhage; a kind is called only where that is."""
     truth = np.array([(head.labels[:, kind] == 1).any() for head in heads])
     pooled = np.array([pool(answer["slice_prob"])[kind] for answer in answers])
     nested, calls = np.zeros(len(heads)), np.zeros(len(heads), bool)
@@ -160,11 +161,13 @@ def patient_figures(kind, heads, answers, fold, rng):
         parameters = platt(pooled[others], truth[others])
         nested[~others] = calibrated(pooled[~others], parameters)
         calls[~others] = nested[~others] >= threshold_for(calibrated(pooled[others], parameters), truth[others], kind)
+    calls &= any_calls[0] if any_calls else True
     slope, offset = platt(pooled, truth)
     final = calibrated(pooled, (slope, offset))
     threshold = threshold_for(final, truth, kind)
+    final_calls = (final >= threshold) & (any_calls[1] if any_calls else True)
     error, curve = calibration_error(nested, truth)
-    return {
+    figures = {
         "positive_patients": int(truth.sum()),
         "auc": interval(lambda rows: auc(truth[rows], pooled[rows]), len(heads), rng),
         "nested_sensitivity": share(calls[truth]),
@@ -172,14 +175,15 @@ def patient_figures(kind, heads, answers, fold, rng):
         "nested_expected_calibration_error": error,
         "reliability": curve,
         "card": {"slope": round(slope, 4), "offset": round(offset, 4), "threshold": round(threshold, 4)},
-        "sensitivity_at_card": share(final[truth] >= threshold),
-        "specificity_at_card": share(final[~truth] < threshold),
+        "sensitivity_at_card": share(final_calls[truth]),
+        "specificity_at_card": share(~final_calls[~truth]),
         "sensitivity_by_specificity": operating_points(truth, pooled),
         "patients": {
             str(head.patient): {"truth": bool(true), "pooled": round(float(raw), 4), "nested": round(float(own), 4)}
             for head, true, raw, own in zip(heads, truth, pooled, nested)
         },
     }
+    return figures, (calls, final_calls)
 
 
 def operating_points(truth, pooled):
@@ -239,7 +243,7 @@ def teacher_figures(heads, answers, folder, rng):
     }
 
 
-def small_bleeds(heads, patients, threshold_calls):
+def small_bleeds(heads, threshold_calls):
     volumes = {head.patient: best_volume_ml(head) for head in heads if head.bleeds}
     small = [patient for patient, volume in volumes.items() if volume < SMALL_ML]
     return {"volumes_ml": {str(patient): round(volume, 1) for patient, volume in volumes.items()}, "patients": small,
@@ -256,9 +260,11 @@ def main():
     answers = [{**answer, "slice_prob": among_neighbours(answer["slice_prob"])} for answer in answers]
     fold = np.array([fold_of[head.patient] for head in heads])
     rng = np.random.default_rng(1)
-    patient = {name: patient_figures(kind, heads, answers, fold, rng) for kind, name in enumerate(KINDS)}
-    any_figures = patient[KINDS[ANY]]
-    calls = nested_calls(heads, answers, fold)
+    any_figures, any_calls = patient_figures(ANY, heads, answers, fold, rng)
+    patient = {KINDS[ANY]: any_figures}
+    for kind, name in enumerate(KINDS[1:], 1):
+        patient[name], _ = patient_figures(kind, heads, answers, fold, rng, any_calls)
+    calls = {head.patient: bool(call) for head, call in zip(heads, any_calls[0])}
     bleeds = np.array([head.bleeds for head in heads])
     figures = {
         "roc": {
@@ -275,7 +281,7 @@ def main():
         "threshold_rule": THRESHOLD_RULE,
         "by_slice_auc": slice_figures(heads, answers, rng),
         "by_patient": patient,
-        "small_bleeds": small_bleeds(heads, any_figures["patients"], calls),
+        "small_bleeds": small_bleeds(heads, calls),
         "masks": mask_figures(heads, answers),
         "teacher": teacher_figures(heads, answers, teacher, rng),
         "auc_by_pooled_slabs": {
@@ -285,18 +291,6 @@ def main():
     }
     out.write_text(json.dumps(figures, indent=1) + "\n")
     print(summary(figures))
-
-
-def nested_calls(heads, answers, fold):
-    """Whether each patient is called, with calibration and threshold of the other folds."""
-    truth = np.array([head.bleeds for head in heads])
-    pooled = np.array([pool(answer["slice_prob"])[ANY] for answer in answers])
-    calls = {}
-    for out in np.unique(fold):
-        others = fold != out
-        bound = threshold_for(pooled[others], truth[others], ANY)
-        calls.update({heads[row].patient: bool(pooled[row] >= bound) for row in np.nonzero(~others)[0]})
-    return calls
 
 
 def summary(figures):

@@ -143,7 +143,7 @@ def main():
     parser.add_argument("work", type=Path)
     parser.add_argument("--tez", type=Path, required=True)
     parser.add_argument("--phantoms", type=Path, required=True)
-    parser.add_argument("--iterations", default="6200")
+    parser.add_argument("--iterations", default="4500")
     parser.add_argument("--jobs", type=int, default=2)
     options = parser.parse_args()
     for part in (prepare, train, measure, compare):

@@ -219,18 +219,18 @@ def add_lookalike(rng, hu, inside):
     """What is not blood: calcium, a dense falx, vessels with contrast, streaks."""
     x, y = plane()
     hu = hu.copy()
-    what = rng.integers(4)
+    what = rng.choice(4, p=[0.45, 0.2, 0.15, 0.2])
     rows, columns = np.nonzero(inside[1])
     if len(rows) < SMALLEST_AREA_PX:
         return hu
     if what == 0:
         for _ in range(rng.integers(1, 5)):
             at = rng.integers(len(rows))
-            radius = rng.uniform(0.8, 4.5)
+            radius = rng.uniform(0.8, 5.5)
             out = np.hypot(x - columns[at] * PIXEL_MM, y - rows[at] * PIXEL_MM) - radius
             slabs = slice(1, 2) if rng.random() < 0.5 else slice(0, 3)
-            density = rng.uniform(95, 350)
-            hu[slabs] += (density - np.clip(hu[slabs], -20, 80)) * step(out) * inside[1]
+            density, soft_mm = rng.uniform(95, 400), rng.uniform(0.9, 4)
+            hu[slabs] += (density - np.clip(hu[slabs], -20, 80)) * step(out, soft_mm) * inside[1]
     elif what == 1:
         bend = columns.mean() * PIXEL_MM + rng.uniform(-2, 2) + rng.uniform(-0.04, 0.04) * (y - y.mean())
         line = step(np.abs(x - bend) - rng.uniform(0.4, 1.8)) * inside
@@ -253,9 +253,12 @@ RIMS = ((60, (0.7, 2.0)), (45, (2.0, 5.0)), (12, (6.0, 15.0)))
 
 def harden(rng, hu):
     """What a scanner adds along the skull, which is no blood: tissue gets denser towards bone (beam hardening,
-    the skull's slope through a thick slab), nearly evenly around the head."""
+    the skull's slope through a thick slab), on both sides much alike."""
+    symmetric = noise(rng, hu.shape[1:], 70)
+    symmetric = (symmetric + symmetric[:, ::-1]) / np.sqrt(2)
     layers = [(rng.uniform(0, most_hu) * (rng.random() < 0.7), rng.uniform(*reach_mm)) for most_hu, reach_mm in RIMS]
-    uneven = np.clip(1 + rng.uniform(0, 0.35) * noise(rng, hu.shape[1:], 90), 0.2, 1.8)
+    uneven = 1 + rng.uniform(0, 0.7) * symmetric + rng.uniform(0, 0.25) * noise(rng, hu.shape[1:], 90)
+    uneven = np.clip(uneven, 0.1, 2.5)
     out = hu.copy()
     for slab in out:
         away = np.minimum(100, cv2.distanceTransform((slab < 200).astype(np.uint8), cv2.DIST_L2, 3) * PIXEL_MM)

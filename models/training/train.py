@@ -35,12 +35,13 @@ CONFIG = {
     "crop_px": 96,
     "around_blood": 0.85,
     # What a sample is: a slab with blood, one without, a head into which blood was put, a phantom.
-    "shares": {"bleeding": 0.32, "quiet": 0.31, "synthetic": 0.25, "phantom": 0.12},
+    "shares": {"bleeding": 0.3, "quiet": 0.34, "synthetic": 0.24, "phantom": 0.12},
     # Of bleeding and synthetic slabs: which kind (IPH, IVH, SAH, SDH, EDH).
     "kind_shares": [0.27, 0.12, 0.13, 0.2, 0.28],
-    "lookalike_share": 0.12,
+    "lookalike_share": 0.25,
     "hardened_share": 0.5,
-    "thickened_share": 0.25,
+    "shifted_share": 0.2,
+    "thickened_share": 0.4,
     "offset_hu": 3.0,
     "kept_every": 1000,
 }
@@ -167,12 +168,12 @@ class Samples:
         """The neighbours mixed in, as shifted or thicker slabs are, and in either order."""
         rng, planes = self.rng, list(cv2.split(hu))
         draw = rng.random()
-        if draw < CONFIG["thickened_share"]:
+        if draw < CONFIG["shifted_share"]:
             part, other = np.float32(rng.uniform(0, 0.45)), planes[rng.choice([0, 2])]
             planes = [plane.astype(np.float32) for plane in planes]
             planes[1] = (1 - part) * planes[1] + part * other
-        elif draw < 2 * CONFIG["thickened_share"]:
-            part = np.float32(rng.uniform(0, 0.3))
+        elif draw < CONFIG["shifted_share"] + CONFIG["thickened_share"]:
+            part = np.float32(rng.uniform(0.05, 0.33))
             below, own, above = (plane.astype(np.float32) for plane in planes)
             mixed = (1 - 2 * part) * own + part * (below + above)
             planes = [(1 - part) * below + part * own, mixed, (1 - part) * above + part * own]
@@ -314,7 +315,7 @@ def main():
     parser.add_argument("synthetic", type=Path)
     parser.add_argument("out", type=Path)
     parser.add_argument("--fold", required=True, help="the fold that is left out, or none")
-    parser.add_argument("--iterations", type=int, default=6200)
+    parser.add_argument("--iterations", type=int, default=4500)
     parser.add_argument("--seed", type=int, default=20261128)
     parser.add_argument("--threads", type=int, default=1)
     options = parser.parse_args()
