@@ -20,11 +20,11 @@ use crate::findings::{FindingKind, Probability};
 use crate::report::ModelIdentity;
 
 /// The card of the model inside the program.
-const BUILT_IN_CARD: &str = include_str!("../weights/bootstrap.toml");
+const BUILT_IN_CARD: &str = include_str!("../weights/hemorrhage.toml");
 /// The ONNX file of that card.
-const BUILT_IN_MODEL: &[u8] = include_bytes!("../weights/bootstrap.onnx");
+const BUILT_IN_MODEL: &[u8] = include_bytes!("../weights/hemorrhage.onnx");
 /// How messages name the card of the model inside the program.
-pub const BUILT_IN_NAME: &str = "(built-in)/bootstrap.toml";
+pub const BUILT_IN_NAME: &str = "(built-in)/hemorrhage.toml";
 
 /// Longest card that is read, bytes.
 const CARD_BYTES_MAX: u64 = 1 << 20;
@@ -64,6 +64,10 @@ pub struct ModelCard {
     /// The study's probability is the mean of this many highest slab probabilities; 1 is the
     /// maximum. A study with fewer slabs takes all.
     pub pooled_slabs: usize,
+    /// How much each of the two neighbours counts for a slab, against 1 for itself, when logits are
+    /// averaged before anything else: bleeds span slabs. 0, or absent, leaves them apart.
+    #[serde(default)]
+    pub neighbour_weight: f64,
     /// One for each output channel, in channel order.
     pub findings: Vec<CardFinding>,
     /// How well it did, and how that was measured.
@@ -305,6 +309,11 @@ impl ModelCard {
         require(self.pooled_slabs >= 1, "pooled_slabs", || {
             "is 0: at least one slab must count".to_owned()
         })?;
+        require(
+            (0.0..=10.0).contains(&self.neighbour_weight),
+            "neighbour_weight",
+            || format!("is {}; 0 to 10 is possible", self.neighbour_weight),
+        )?;
         check_file_name(&self.file)?;
         check_hash(&self.sha256)?;
         check_contract(&self.input.contract)?;
@@ -509,10 +518,24 @@ mod tests {
                 .all(|finding| finding.calibration.is_none())
         );
         assert_eq!(card.input.contract.channels(), 6);
+        card.read_model(&path).unwrap();
+    }
+
+    #[test]
+    fn the_card_inside_the_program_is_that_of_the_weights_and_tells_how_well_they_did() {
+        let path = weights().join("hemorrhage.toml");
+        let card = ModelCard::load(&path).unwrap();
         let model = card.read_model(&path).unwrap();
         let built_in = ModelCard::built_in().unwrap();
         assert_eq!(built_in, card);
         assert_eq!(built_in.built_in_model().unwrap(), model);
+        assert!(card.trained && !card.figures.is_empty() && !card.known_failures.is_empty());
+        let kinds: Vec<FindingKind> = card.findings.iter().map(|finding| finding.kind).collect();
+        assert_eq!(kinds, FindingKind::ALL[..6]);
+        for finding in &card.findings {
+            assert!(finding.calibration.is_some(), "{:?}", finding.kind);
+        }
+        assert!(card.findings[0].volume_factor.is_some());
     }
 
     #[test]

@@ -73,6 +73,21 @@ impl FindingKind {
         }
     }
 
+    /// What it is a kind of: where that is not present, neither is this.
+    pub fn kind_of(self) -> Option<Self> {
+        match self {
+            Self::IntraparenchymalHemorrhage
+            | Self::IntraventricularHemorrhage
+            | Self::SubarachnoidHemorrhage
+            | Self::SubduralHemorrhage
+            | Self::EpiduralHemorrhage => Some(Self::IntracranialHemorrhage),
+            Self::IntracranialHemorrhage
+            | Self::IschemicChange
+            | Self::MidlineShift
+            | Self::MassEffect => None,
+        }
+    }
+
     /// Whether it has a volume: tissue or blood, and not a displacement.
     pub fn has_volume(self) -> bool {
         match self {

@@ -552,15 +552,16 @@ mod tests {
 
     #[test]
     fn one_and_two_threads_and_any_cut_into_runs_give_the_same_numbers() {
+        let shipped = |threads| Network::built_in(&library(), threads).unwrap();
         let input = head_with_bleed(11);
-        let one = bootstrap(1).run(&input).unwrap();
-        let two = bootstrap(2).run(&input).unwrap();
+        let one = shipped(1).run(&input).unwrap();
+        let two = shipped(2).run(&input).unwrap();
         assert!(one == two, "the number of threads changed the output");
         let last = ModelInput {
             tensor: input.tensor.slice(s![10.., .., .., ..]).to_owned(),
             ..input
         };
-        let alone = bootstrap(1).run(&last).unwrap();
+        let alone = shipped(1).run(&last).unwrap();
         assert!(alone.slice_prob.row(0) == one.slice_prob.row(10));
     }
 
@@ -606,7 +607,8 @@ mod tests {
     #[test]
     fn the_network_inside_the_program_is_the_one_of_the_weights_folder() {
         let built_in = Network::built_in(&library(), 1).unwrap();
-        assert_eq!(built_in.card(), bootstrap(1).card());
+        let beside = Network::load(&library(), &weights().join("hemorrhage.toml"), 1).unwrap();
+        assert_eq!(built_in.card(), beside.card());
     }
 
     #[test]

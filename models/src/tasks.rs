@@ -21,6 +21,8 @@ const MIDLINE_BAND_MM: f64 = 5.0;
 const LATERAL_PART_MIN: f64 = 0.2;
 /// From this part of the lateral volume on the lesser side, a finding is on both.
 const BILATERAL_PART_MIN: f64 = 0.1;
+/// A slab is never surer than this when its logit is taken.
+const LEAST_PROBABILITY: f64 = 1e-6;
 /// Most key slices of one finding.
 const KEY_SLICES_MAX: usize = 3;
 /// Probabilities are rounded to this many steps before they are compared with a threshold, so that
@@ -37,7 +39,7 @@ pub struct FindingMap {
     /// Axes: kind, slab (feet to head), row, column. Specks are dropped, and a kind that is not
     /// present has no mark; so volumes and key slices can be counted again from here.
     pub marked: Array4<bool>,
-    /// Axes: slab (feet to head), kind. The network's own probabilities, not calibrated.
+    /// Axes: slab (feet to head), kind. Averaged among neighbours as the card says, not calibrated.
     pub slab_prob: Array2<f32>,
 }
 
@@ -74,11 +76,14 @@ pub fn read_findings(
     let (slabs, kinds, rows, columns) = raw.voxel_prob.dim();
     let mut marked = Array4::from_elem((kinds, slabs, rows, columns), false);
     let mut findings = Vec::with_capacity(kinds);
+    let slab_prob = among_neighbours(&raw.slice_prob, card.neighbour_weight);
+    let probabilities = study_probabilities(card, &slab_prob);
     for (channel, task) in card.findings.iter().enumerate() {
-        let slice_prob = raw.slice_prob.index_axis(Axis(1), channel);
-        let probability = study_probability(card.pooled_slabs, task, &slice_prob);
-        let present = probability.value() >= task.threshold;
-        if present {
+        let (slice_prob, probability) = (
+            slab_prob.index_axis(Axis(1), channel),
+            probabilities[channel],
+        );
+        if is_present(card, &probabilities, channel) {
             let voxel_prob = raw.voxel_prob.index_axis(Axis(1), channel);
             let marks = marks_of(task, &voxel_prob, slab_grid.voxel_volume_ml());
             findings.push(present_finding(
@@ -97,9 +102,28 @@ pub fn read_findings(
         grid: *slab_grid,
         kinds: card.findings.iter().map(|task| task.kind).collect(),
         marked,
-        slab_prob: raw.slice_prob.clone(),
+        slab_prob,
     };
     (findings, map)
+}
+
+/// In the order of the card's findings.
+fn study_probabilities(card: &ModelCard, slab_prob: &Array2<f32>) -> Vec<Probability> {
+    let channels = card.findings.iter().zip(slab_prob.columns());
+    channels
+        .map(|(task, slabs)| study_probability(card.pooled_slabs, task, &slabs))
+        .collect()
+}
+
+/// A finding is present from its threshold on, and a kind only of what is present itself.
+fn is_present(card: &ModelCard, probabilities: &[Probability], channel: usize) -> bool {
+    let task = &card.findings[channel];
+    let whole = card
+        .findings
+        .iter()
+        .position(|other| Some(other.kind) == task.kind.kind_of());
+    probabilities[channel].value() >= task.threshold
+        && whole.is_none_or(|whole| is_present(card, probabilities, whole))
 }
 
 fn absent_finding(kind: FindingKind, probability: Probability) -> Finding {
@@ -140,6 +164,35 @@ fn present_finding(
         side: side_of(marks, slab_grid),
         key_slices: key_slices(&slabs, slab_grid, volume),
     }
+}
+
+/// Averages each slab's logit with its neighbours', which count `weight` each against its own 1;
+/// beyond the ends the end slab counts again. Axes: slab, kind.
+fn among_neighbours(slice_prob: &Array2<f32>, weight: f64) -> Array2<f32> {
+    if weight <= 0.0 {
+        return slice_prob.clone();
+    }
+    let last = slice_prob.nrows().saturating_sub(1);
+    let logit_at = |slab: usize, kind: usize| logit(f64::from(slice_prob[[slab, kind]]));
+    Array2::from_shape_fn(slice_prob.dim(), |(slab, kind)| {
+        let beside = logit_at(slab.saturating_sub(1), kind) + logit_at((slab + 1).min(last), kind);
+        let mean = (logit_at(slab, kind) + weight * beside) / (1.0 + 2.0 * weight);
+        narrowed(1.0 / (1.0 + (-mean).exp()))
+    })
+}
+
+/// Finite also for 0 and 1.
+fn logit(probability: f64) -> f64 {
+    let inside = probability.clamp(LEAST_PROBABILITY, 1.0 - LEAST_PROBABILITY);
+    (inside / (1.0 - inside)).ln()
+}
+
+#[expect(
+    clippy::cast_possible_truncation,
+    reason = "a probability keeps seven digits"
+)]
+fn narrowed(probability: f64) -> f32 {
+    probability as f32
 }
 
 /// Pools the slabs' probabilities as the card says, calibrates the result if it can.
@@ -395,6 +448,35 @@ mod tests {
         // 4 mL: 32 voxels of 0.125 mL.
         assert_eq!(findings[0].volume_ml, Some(4.0));
         assert_eq!(findings[0].volume_interval_ml, Some([3.2, 5.0]));
+    }
+
+    #[test]
+    fn a_kind_is_present_only_where_blood_is() {
+        let mut card = card();
+        card.findings.push(CardFinding {
+            kind: FindingKind::SubduralHemorrhage,
+            ..card.findings[0]
+        });
+        let present = |any: f64, subdural: f64| {
+            let probabilities = [any, subdural].map(|value| Probability::new(value).unwrap());
+            [0, 1].map(|channel| is_present(&card, &probabilities, channel))
+        };
+        assert_eq!(present(0.4, 0.9), [false, false]);
+        assert_eq!(present(0.6, 0.9), [true, true]);
+        assert_eq!(present(0.6, 0.4), [true, false]);
+    }
+
+    #[test]
+    fn a_slab_counts_more_among_suspicious_neighbours() {
+        let alone = ndarray::arr2(&[[0.1_f32], [0.9], [0.1], [0.1]]);
+        assert_eq!(among_neighbours(&alone, 0.0), alone);
+        let averaged = among_neighbours(&alone, 0.5);
+        // Logits of 0.1 and 0.9 are -2.197 and 2.197: slab 0 takes itself twice, slab 1 both others.
+        for (slab, expected) in [(0, 0.25), (1, 0.5), (2, 0.25), (3, 0.1)] {
+            assert!((averaged[[slab, 0]] - expected).abs() < 1e-6, "{averaged}");
+        }
+        let sure = among_neighbours(&ndarray::arr2(&[[0.0_f32], [1.0]]), 0.5);
+        assert!(sure.iter().all(|probability| probability.is_finite()));
     }
 
     #[test]

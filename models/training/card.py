@@ -52,15 +52,22 @@ def known_failures(figures, voxels):
         f"{any_patient['nested_specificity']['of']} without {alarms} alarmed (cross-validated).",
         f"Of bleeds under {SMALL_ML:g} mL {small['nested_sensitivity']['count']} of {small['nested_sensitivity']['of']} were found: "
         "small and thin ones are missed.",
-        f"Of synthetic bleeds of 2 to 100 mL that took no part in training {phantoms['phantoms'] - phantoms['measured']} of "
-        f"{phantoms['phantoms']} were not marked at all, and the volume of "
-        f"{100 * (1 - phantoms['within_10_percent_or_1_ml']):.0f} % was off by more than 10 % and 1 mL.",
+        f"Of synthetic bleeds of 2 to 100 mL that took no part in training {phantoms['phantoms'] - phantoms['called']} of "
+        f"{phantoms['phantoms']} were not called (subdural and subarachnoid ones above all), and the volume of "
+        f"{100 * (1 - phantoms['within_10_percent_or_1_ml']):.0f} % was off by more than 10 % and 1 mL. Of the same heads without blood, "
+        f"with calcifications, dense falx, metal, motion, infarcts, {phantoms['called_without'][0]} of {phantoms['called_without'][1]} alarmed.",
         *FAILURES,
     ]
 
 
 # Seen by hand on what is not in the figures.
-FAILURES = []
+FAILURES = [
+    "The one head of another scanner at hand (GE, 7 mm, tilted) had to take part in training: networks that had not learnt from it "
+    "alarmed, at calcified choroid plexus and at partial volume along the skull. Expect alarms of that sort at other scanners.",
+    "Of the synthetic heads of `fixtures` without blood, four alarm: wide ventricles and sulci (old_head), dense falx, metal clip, old infarct.",
+    "A synthetic subdural of 40 mL is called on the left (probability 0.75, 19 mL) and missed when the head is mirrored (0.16); one of 10 mL is missed.",
+    "More kinds are named than there are: blood in the tissue often comes with intraventricular or epidural as well.",
+]
 SMALL_ML = 5.0
 
 
@@ -134,6 +141,8 @@ def text_of(figures, voxels, contract, model):
         "credits = [",
         "  \"Data: Hssayeni M. et al., Computed Tomography Images for Intracranial Hemorrhage Detection and Segmentation, PhysioNet; Data 2020, 5:14. CC BY 4.0.\",",
         "  \"Voxel labels of some slices: BLAST-CT, Monteiro M. et al., Lancet Digital Health 2020. Apache-2.0.\",",
+        "  \"Slices without blood: CPAISD, acute ischaemic stroke, Zenodo 10892316. CC BY 4.0.\",",
+        "  \"One head without blood, for the final network alone: neurolabusc/dcm_qa_ct, from Aliza. BSD-2-Clause.\",",
         "]",
         f"pooled_slabs = {figures['pooled_slabs']}",
         f"neighbour_weight = {figures['neighbour_weight']}",

@@ -30,7 +30,7 @@ IMAGE_PX, TEACHER_PX = 650, 325
 BLOOD, UNKNOWN = 250, 255
 BONE_HU = 250.0
 # Heads that are no patients of ct-ich are numbered downwards from here.
-FIRST_OTHER = -2
+FIRST_OTHER, FIRST_APART = -2, -1000
 WHITE_HU, AIR_HU, SKULL_MM = 900.0, -1000.0, 175.0
 
 
@@ -246,6 +246,16 @@ def load_others(folder, contract):
         slabs = np.repeat(np.rint(slab).astype(np.int16)[None], 3, axis=0)
         inside = np.repeat(inside_skull(slab[None]), 3, axis=0)
         heads.append(Head(path.stem, FIRST_OTHER - number, slabs, np.zeros((3, len(KINDS)), np.int8), inside))
+    return heads
+
+
+def load_apart(slabs):
+    """Heads without blood that only the final network learns from: none of the folds knows them."""
+    heads = []
+    for number, path in enumerate(sorted(slabs.glob("*.npy"))):
+        hu, _ = read_slabs(slabs, path.stem)
+        labels = np.zeros((len(hu), len(KINDS)), np.int8)
+        heads.append(Head(path.stem, FIRST_APART - number, np.rint(hu).astype(np.int16), labels, inside_skull(hu)))
     return heads
 
 

@@ -21,6 +21,7 @@ NARROW = 0.25, 0.75
 TISSUE = 0.17, 0.95
 # Voxels start as what they mostly are, not blood; outside the inner field they stay so.
 BLOOD_LOGIT, OUTSIDE_LOGIT = -3.0, -20.0
+SHARPNESS = 4.0
 # Side of the place that counts for a slab, pixels: 3.6 mm.
 PLACE_PX = 4
 
@@ -137,4 +138,5 @@ class Exported(nn.Module):
     @staticmethod
     def of_voxels(voxels):
         blood = torch.sigmoid(voxels[:, :1])
-        return torch.cat([blood, blood * torch.softmax(voxels[:, 1:], 1)], 1)
+        # Nearly all of a voxel goes to its likeliest kind, so that the kinds' volumes add up to that of all blood.
+        return torch.cat([blood, blood * torch.softmax(SHARPNESS * voxels[:, 1:], 1)], 1)

@@ -45,7 +45,7 @@ def answer(network, hu, contract):
 
 def main():
     data, slabs, networks, out = map(Path, sys.argv[1:5])
-    heads, _, _, contract = pickle.loads(data.read_bytes())
+    heads, *_, contract = pickle.loads(data.read_bytes())
     fold_of = folds(heads)
     out.mkdir(parents=True, exist_ok=True)
     for fold in sorted(set(fold_of.values())):

@@ -16,7 +16,7 @@ import cv2
 import numpy as np
 
 import synth
-from data import ANY, BLOOD, FIRST_OTHER, KINDS, UNKNOWN, with_neighbours
+from data import ANY, BLOOD, FIRST_APART, FIRST_OTHER, KINDS, UNKNOWN, with_neighbours
 
 SEED = 20261128
 SHAPES, TRANSPLANTS = 100, 50
@@ -90,7 +90,7 @@ def of_head(place_of_head):
     free, donors, counts = WORK
     head = free[place_of_head]
     cv2.setNumThreads(1)
-    if head.patient <= FIRST_OTHER:
+    if FIRST_APART < head.patient <= FIRST_OTHER:
         counts = [int(OTHERS_PART * counts[0]), 0]
     rng = np.random.default_rng([SEED, abs(head.patient)])
     hus, targets, table = [], [], []
@@ -110,9 +110,9 @@ def of_head(place_of_head):
 def main():
     data, out = map(Path, sys.argv[1:3])
     counts = [int(one) for one in sys.argv[3:5]] or [SHAPES, TRANSPLANTS]
-    heads, _, others, _ = pickle.loads(data.read_bytes())
+    heads, _, others, apart, _ = pickle.loads(data.read_bytes())
     donors = donors_of(heads)
-    free = [head for head in heads if not head.bleeds] + others
+    free = [head for head in heads if not head.bleeds] + others + apart
     global WORK
     WORK = free, donors, counts
     with ProcessPoolExecutor(2, mp_context=multiprocessing.get_context("fork")) as pool:

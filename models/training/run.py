@@ -1,6 +1,6 @@
 """From data to ONNX in one command: converts, takes slabs, trains five folds and the final network, measures, writes the card.
 
-usage: run.py CT_ICH TEACHER_LABELS CPAISD_IMAGES WORK --tez TEZ --phantoms TRAINING_HEADS [--iterations N] [--jobs N]
+usage: run.py CT_ICH TEACHER_LABELS CPAISD_IMAGES APART WORK --tez TEZ --phantoms TRAINING_HEADS [--iterations N] [--jobs N]
 
 WORK must lie outside the checkout: it gets images of patients. A step whose result is there is not done
 again. TEZ is the built program, TRAINING_HEADS the built example `training_heads` of fixtures.
@@ -21,7 +21,8 @@ from data import KINDS
 from fit_slabs import FOLDS
 
 HERE = Path(__file__).resolve().parent
-WEIGHTS, RUNS, DOCS = HERE.parent / "weights", HERE / "runs", HERE.parent.parent / "docs/images"
+ROOT = HERE.parent.parent
+WEIGHTS, RUNS, DOCS = HERE.parent / "weights", HERE / "runs", ROOT / "docs/images"
 # Count and seed of phantom pairs: to learn from, and to choose voxel thresholds on.
 PHANTOMS = {"phantoms": (160, 7), "phantoms_apart": (60, 11)}
 LARGEST_DIFFERENCE = 1e-3
@@ -37,7 +38,8 @@ def step(result, command):
 
 def always(command):
     print("->", *command[1:], flush=True)
-    subprocess.run([str(part) for part in command], check=True)
+    # In the checkout, where Tez finds ONNX Runtime as `cargo xtask setup` put it.
+    subprocess.run([str(part) for part in command], check=True, cwd=ROOT)
 
 
 def python(script, *arguments):
@@ -52,7 +54,8 @@ def prepare(options):
     for name, (count, seed) in PHANTOMS.items():
         step(work / name / "pairs.csv", [options.phantoms, count, seed, work / name])
         step(work / f"{name}_slabs", [options.tez, "slabs", work / f"{name}_slabs", work / name])
-    sources = [slabs, dicom, options.ct_ich, options.teacher, work / "phantoms_slabs", work / "phantoms/pairs.csv", options.cpaisd]
+    sources = [slabs, dicom, options.ct_ich, options.teacher, work / "phantoms_slabs", work / "phantoms/pairs.csv", options.cpaisd, work / "apart_slabs"]
+    step(work / "apart_slabs", [options.tez, "slabs", work / "apart_slabs", options.apart])
     step(work / "data.pkl", python("prepare_data.py", *sources, work / "data.pkl"))
     step(work / "synthetic", python("prepare_synthetic.py", work / "data.pkl", work / "synthetic"))
 
@@ -79,7 +82,7 @@ def measure(options):
         shutil.copy(networks / f"fold-{fold}.json", RUNS)
     always(python("figures.py", data, answers, options.teacher, figures))
     apart = [work / "phantoms_apart_slabs", work / "phantoms_apart/pairs.csv"]
-    always(python("volumes.py", *apart, networks / "fold-none.fitted.pt", volumes))
+    always(python("volumes.py", *apart, networks / "fold-none.fitted.pt", figures, volumes))
     always(python("curves.py", figures, DOCS))
     sidecar = next((work / "slabs").glob("*.json"))
     for fold in FOLDS:
@@ -140,12 +143,16 @@ def main():
     parser.add_argument("ct_ich", type=Path)
     parser.add_argument("teacher", type=Path)
     parser.add_argument("cpaisd", type=Path)
+    parser.add_argument("apart", type=Path)
     parser.add_argument("work", type=Path)
     parser.add_argument("--tez", type=Path, required=True)
     parser.add_argument("--phantoms", type=Path, required=True)
     parser.add_argument("--iterations", default="4500")
     parser.add_argument("--jobs", type=int, default=2)
     options = parser.parse_args()
+    for name, value in vars(options).items():
+        if isinstance(value, Path):
+            setattr(options, name, value.resolve())
     for part in (prepare, train, measure, compare):
         part(options)
 

@@ -3,7 +3,7 @@
 usage: train.py DATA.pkl SYNTHETIC OUT --fold 0..4|none [--iterations N] [--seed N]
 
 DATA.pkl is what prepare_data.py wrote, SYNTHETIC what prepare_synthetic.py did. OUT/fold-F.pt gets the weights (their running mean),
-OUT/fold-F.json what was done.
+OUT/fold-F.json what was done. Heads kept apart (prepare_data.py) are for the final network (`none`) alone.
 """
 
 import argparse
@@ -64,15 +64,16 @@ class Drawn:
 class Samples:
     """Draws training samples; everything random comes from one seed."""
 
-    def __init__(self, heads, phantoms, others, synthetic, contract, seed):
-        self.heads, self.phantoms, self.others, self.contract = heads, phantoms, others, contract
+    def __init__(self, sources, synthetic, contract, seed):
+        heads, self.phantoms, self.others, self.apart = sources
+        self.heads, self.contract = heads, contract
         self.rng = np.random.default_rng(seed)
         self.field = field(INNER_PX // CELL_PX)
         self.free = [head for head in heads if not head.bleeds]
         kinds = range(1, len(KINDS))
         self.by_kind = {kind: [head for head in heads if (head.labels[:, kind] == 1).any()] for kind in kinds}
         self.put_hu, self.put_target, table = synthetic
-        known = np.isin(table[:, :2], [-1, *(head.patient for head in heads + others)]).all(axis=1)
+        known = np.isin(table[:, :2], [-1, *(head.patient for head in heads + self.others + self.apart)]).all(axis=1)
         self.put_by_kind = {kind: np.nonzero(known & (table[:, 2] == kind))[0] for kind in kinds}
 
     def choice(self, values):
@@ -90,7 +91,10 @@ class Samples:
 
     def quiet(self):
         draw = self.rng.random()
-        head = self.choice(self.others if draw < 0.15 else self.free if draw < 0.65 else self.heads)
+        if self.apart and draw > 0.93:
+            head = self.choice(self.apart)
+        else:
+            head = self.choice(self.others if draw < 0.15 else self.free if draw < 0.65 else self.heads)
         slab = self.choice(np.nonzero(head.labels[:, ANY] == 0)[0])
         return Drawn(together(head.hu, slab), inside=with_neighbours(head.inside, slab))
 
@@ -321,7 +325,8 @@ def main():
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     cv2.setNumThreads(1)
-    heads, phantoms, others, contract = pickle.loads(options.data.read_bytes())
+    heads, phantoms, others, apart, contract = pickle.loads(options.data.read_bytes())
+    apart = apart if options.fold == "none" else []
     fold_of = folds(heads)
     kept = [head for head in heads if options.fold == "none" or fold_of[head.patient] != int(options.fold)]
     started = time.time()
@@ -332,7 +337,7 @@ def main():
         torch.save(values, options.out / f"fold-{options.fold}.part.pt")
 
     synthetic = [np.load(options.synthetic / f"{name}.npy", mmap_mode="r") for name in ("hu", "target", "table")]
-    samples = Samples(kept, phantoms, others, synthetic, contract, seed)
+    samples = Samples((kept, phantoms, others, apart), synthetic, contract, seed)
     network, losses = train(samples, options, seed, lambda line: print(line, flush=True), keep)
     torch.save(network.state_dict(), options.out / f"fold-{options.fold}.pt")
     record = {
@@ -340,6 +345,7 @@ def main():
         "patients": [head.patient for head in kept],
         "phantoms": len(phantoms),
         "others": len(others),
+        "apart": len(apart),
         "synthetic_slabs": int(sum(map(len, samples.put_by_kind.values()))),
         "iterations": options.iterations,
         "seed": seed,

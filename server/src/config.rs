@@ -152,9 +152,18 @@ impl Default for AssemblyConfig {
 impl ModelConfig {
     /// Studies analysed at the same time.
     pub fn workers(&self) -> usize {
-        let cores = || std::thread::available_parallelism().map_or(1, usize::from);
         self.workers.unwrap_or_else(|| (cores() / 2).max(1))
     }
+
+    /// Threads of one run of the network: its worker's share of the cores. More are slower when all
+    /// workers are busy.
+    pub fn threads_per_run(&self) -> usize {
+        (cores() / self.workers()).max(1)
+    }
+}
+
+fn cores() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
 }
 
 impl AssemblyConfig {

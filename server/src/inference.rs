@@ -9,9 +9,6 @@ use crate::config::ModelConfig;
 /// The library's name beside the program and in the cache of `cargo xtask setup`.
 const LIBRARY_NAME: &str = "libonnxruntime.so";
 
-/// Threads of one run. More are slower under load: studies run beside one another instead.
-const THREADS_PER_RUN: usize = 1;
-
 /// Loads a network as `config` says; each call gives one with a session of its own.
 ///
 /// # Errors
@@ -20,8 +17,8 @@ const THREADS_PER_RUN: usize = 1;
 pub fn load_network(config: &ModelConfig) -> Result<Network, LoadError> {
     let library = Library::load_first(&library_places(config))?;
     match &config.card {
-        Some(card) => Network::load(&library, card, THREADS_PER_RUN),
-        None => Network::built_in(&library, THREADS_PER_RUN),
+        Some(card) => Network::load(&library, card, config.threads_per_run()),
+        None => Network::built_in(&library, config.threads_per_run()),
     }
 }
 

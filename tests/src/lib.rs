@@ -1,7 +1,9 @@
 //! Runs the service as a stranger would: the real binary, real ports, a folder of its own.
 //!
-//! The tests below `tests/tests/` speak to it only from outside: DICOM, HTTP, signals, files.
+//! Most tests below `tests/tests/` speak to it only from outside: DICOM, HTTP, signals, files. Where many
+//! studies are read, the same path runs in the test's process ([`shipped`]).
 
 pub mod peers;
 pub mod sender;
 pub mod service;
+pub mod shipped;

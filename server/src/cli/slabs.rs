@@ -39,7 +39,7 @@ For each study OUT gets two files named by the study's UID:
 
 Examples:
   tez slabs slabs/ dicom/
-  tez slabs slabs/ head.zip --model models/weights/bootstrap.toml
+  tez slabs slabs/ head.zip --model models/weights/hemorrhage.toml
 
 Exit status:
   0  every study was written

@@ -33,7 +33,7 @@ Examples:
   tez triage head.zip --json
   tez triage a/ b/ --json | jq 'select(.priority == \"critical\").study_uid'
   tez triage head.zip --overlay pictures/
-  tez triage head/ --volume-out volumes/ --model models/weights/bootstrap.toml
+  tez triage head/ --volume-out volumes/ --model models/weights/hemorrhage.toml
 
 Every study found in the given paths is analysed by itself. What is no DICOM object is named on
 standard error and left out.

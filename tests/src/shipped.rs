@@ -1,0 +1,55 @@
+//! The shipped path in this process: DICOM files in, a report out, by the model inside the program.
+
+use std::path::{Path, PathBuf};
+
+use models::analysis::{Watch, analyse};
+use models::report::StudyReport;
+use models::runtime::{Library, Network};
+use pipeline::intake::read_instance;
+use pipeline::limits::Limits;
+
+use crate::service::workspace_root;
+
+/// The model inside the program.
+///
+/// # Panics
+///
+/// If ONNX Runtime is not set up.
+pub fn network(threads: usize) -> Network {
+    let path = workspace_root().join(".cache/onnxruntime/libonnxruntime.so");
+    let library = Library::load(&path).expect("ONNX Runtime: run `cargo xtask setup` first");
+    Network::built_in(&library, threads).expect("the network in the binary")
+}
+
+/// The files of `folder`, by name.
+///
+/// # Panics
+///
+/// If it cannot be read.
+pub fn files_of(folder: &Path) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(folder).expect("a folder");
+    let mut paths: Vec<PathBuf> = entries
+        .map(|entry| entry.expect("an entry").path())
+        .collect();
+    paths.sort();
+    paths
+}
+
+/// What `network` says of the one study in `folder`.
+///
+/// # Panics
+///
+/// If a file is no readable object.
+pub fn report_of(folder: &Path, network: &mut Network) -> StudyReport {
+    let limits = Limits::default();
+    let instances: Vec<_> = files_of(folder)
+        .iter()
+        .map(|path| read_instance(path, &limits).expect("a readable object"))
+        .collect();
+    let watch = Watch {
+        elapsed_ms: &|| 0.0,
+        entered: &|_| (),
+    };
+    let uid = &instances[0].study_uid;
+    analyse(uid, &instances, Ok(network), &limits, watch).report
+}
