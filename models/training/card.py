@@ -32,7 +32,7 @@ def limits(figures):
     )
     return [
         f"Learnt from {figures['patients']} patients of one hospital after trauma, {any_patient['positive_patients']} with blood; "
-        "not validated anywhere else.",
+        "not validated anywhere else. How slabs are pooled was chosen looking at two of the five folds: expect a little less than the figures.",
         f"Some kinds are rare in what it learnt from (patients: {rare}); what it knows of them is mostly synthetic.",
         "Volumes of patients are estimates: the training images carry no pixel size. A volume's interval stands on synthetic bleeds.",
         "Old or isodense collections, as of chronic subdural haematoma, are mostly not seen as blood.",
