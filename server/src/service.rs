@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::net::TcpListener;
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 use tokio::task::{JoinError, JoinSet, spawn_blocking};
 
@@ -113,8 +114,11 @@ pub fn run(config: Config) -> Result<(), ServiceError> {
         .map_err(ServiceError::System)?;
     runtime.block_on(async {
         let mut service = Service::start(config, Clock::system()).await?;
+        // Listened for before it is ready: whoever then asks it to stop is heard.
+        let terminate = signal(SignalKind::terminate()).map_err(ServiceError::System)?;
+        let interrupt = signal(SignalKind::interrupt()).map_err(ServiceError::System)?;
         say_ready(&service);
-        let ended = service.wait_for_signal().await;
+        let ended = service.wait_for_signal(terminate, interrupt).await;
         tracing::info!("stopping");
         service.stop().await;
         ended
@@ -234,10 +238,11 @@ impl Service {
     }
 
     /// Waits for SIGTERM or Ctrl-C, or for a listener that fails.
-    async fn wait_for_signal(&mut self) -> Result<(), ServiceError> {
-        use tokio::signal::unix::{SignalKind, signal};
-        let mut terminate = signal(SignalKind::terminate()).map_err(ServiceError::System)?;
-        let mut interrupt = signal(SignalKind::interrupt()).map_err(ServiceError::System)?;
+    async fn wait_for_signal(
+        &mut self,
+        mut terminate: Signal,
+        mut interrupt: Signal,
+    ) -> Result<(), ServiceError> {
         tokio::select! {
             _ = terminate.recv() => Ok(()),
             _ = interrupt.recv() => Ok(()),
