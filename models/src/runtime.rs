@@ -458,6 +458,10 @@ fn check_probabilities<D: Dimension>(
     output: &str,
     array: &Array<f32, D>,
 ) -> Result<(), InferenceError> {
+    // Where it is matters only if there is one: indices would take a quarter of the inference's time.
+    if array.iter().all(|value| (0.0..=1.0).contains(value)) {
+        return Ok(());
+    }
     let odd = array
         .view()
         .into_dyn()
