@@ -5,10 +5,11 @@
 //! panics on that road; [`Library::load`] takes a path and gives an error.
 
 use std::fs;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
-use ndarray::{Array, Array2, Array4, Axis, Dimension, s};
+use ndarray::{Array2, Array4, ArrayViewD, ArrayViewMut, Axis, Dimension, s};
 use ort::environment::Environment;
 use ort::session::Session;
 use ort::value::{Outlet, TensorElementType, TensorRef};
@@ -303,15 +304,7 @@ impl Network {
         };
         for first in (0..slabs).step_by(SLABS_PER_RUN) {
             let end = (first + SLABS_PER_RUN).min(slabs);
-            let (voxels, slices) = self.run_slabs(input, first, end)?;
-            output
-                .voxel_prob
-                .slice_mut(s![first..end, .., .., ..])
-                .assign(&voxels);
-            output
-                .slice_prob
-                .slice_mut(s![first..end, ..])
-                .assign(&slices);
+            self.run_slabs(input, first..end, &mut output)?;
         }
         Ok(output)
     }
@@ -329,28 +322,28 @@ impl Network {
         })
     }
 
+    /// Writes what the network says of `slabs` to their places in `output`.
     fn run_slabs(
         &mut self,
         input: &ModelInput,
-        first: usize,
-        end: usize,
-    ) -> Result<(Array4<f32>, Array2<f32>), InferenceError> {
+        slabs: Range<usize>,
+        output: &mut RawOutput,
+    ) -> Result<(), InferenceError> {
         let failed = |error: ort::Error| InferenceError::Run {
             message: error.to_string(),
         };
-        let slabs = input.tensor.slice(s![first..end, .., .., ..]);
-        let slabs = slabs.as_standard_layout();
-        let tensor = TensorRef::from_array_view(slabs.view()).map_err(failed)?;
+        let shown = input.tensor.slice(s![slabs.clone(), .., .., ..]);
+        let shown = shown.as_standard_layout();
+        let tensor = TensorRef::from_array_view(shown.view()).map_err(failed)?;
         let names = &self.card.outputs;
-        let outputs = self
+        let found = self
             .session
             .run(ort::inputs![self.card.input.name.as_str() => tensor])
             .map_err(failed)?;
-        let (findings, side) = (self.card.findings.len(), self.card.input.contract.side_px);
-        let count = end - first;
-        let voxels = extract(&outputs, &names.voxel_prob, (count, findings, side, side))?;
-        let slices = extract(&outputs, &names.slice_prob, (count, findings))?;
-        Ok((voxels, slices))
+        let voxels = output.voxel_prob.slice_mut(s![slabs.clone(), .., .., ..]);
+        copy_output(&found, &names.voxel_prob, voxels)?;
+        let slices = output.slice_prob.slice_mut(s![slabs, ..]);
+        copy_output(&found, &names.slice_prob, slices)
     }
 }
 
@@ -419,16 +412,12 @@ fn check_outlet(outlets: &[Outlet], name: &str, sizes: &[usize]) -> Result<(), S
     }
 }
 
-/// Takes the output `name`, its shape and its numbers checked.
-fn extract<S>(
+/// Copies the output `name` to its place, its shape and its numbers checked.
+fn copy_output<D: Dimension>(
     outputs: &ort::session::SessionOutputs<'_>,
     name: &str,
-    shape: S,
-) -> Result<Array<f32, S::Dim>, InferenceError>
-where
-    S: ndarray::IntoDimension,
-    S::Dim: Dimension,
-{
+    mut place: ArrayViewMut<'_, f32, D>,
+) -> Result<(), InferenceError> {
     let failed = |message: String| InferenceError::Run { message };
     let output = outputs
         .get(name)
@@ -436,35 +425,29 @@ where
     let array = output
         .try_extract_array::<f32>()
         .map_err(|error| failed(error.to_string()))?;
-    let expected = shape.into_dimension();
-    let wrong = || InferenceError::WrongOutput {
-        output: name.to_owned(),
-        found: array.shape().to_vec(),
-        expected: expected.slice().to_vec(),
-    };
-    if array.shape() != expected.slice() {
-        return Err(wrong());
+    if array.shape() != place.shape() {
+        return Err(InferenceError::WrongOutput {
+            output: name.to_owned(),
+            found: array.shape().to_vec(),
+            expected: place.shape().to_vec(),
+        });
     }
-    let array = array
-        .to_owned()
-        .into_dimensionality::<S::Dim>()
-        .map_err(|_| wrong())?;
     check_probabilities(name, &array)?;
-    Ok(array)
+    place.assign(
+        &array
+            .into_dimensionality::<D>()
+            .expect("as many axes: the shapes are equal"),
+    );
+    Ok(())
 }
 
 /// A NaN compares false with every threshold: unchecked, it would turn into "no finding".
-fn check_probabilities<D: Dimension>(
-    output: &str,
-    array: &Array<f32, D>,
-) -> Result<(), InferenceError> {
+fn check_probabilities(output: &str, array: &ArrayViewD<'_, f32>) -> Result<(), InferenceError> {
     // Where it is matters only if there is one: indices would take a quarter of the inference's time.
     if array.iter().all(|value| (0.0..=1.0).contains(value)) {
         return Ok(());
     }
     let odd = array
-        .view()
-        .into_dyn()
         .indexed_iter()
         .find(|(_, value)| !(0.0..=1.0).contains(*value))
         .map(|(index, value)| (index.slice().to_vec(), *value));
