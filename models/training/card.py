@@ -12,6 +12,7 @@ import sys
 from pathlib import Path
 
 from data import KINDS
+from figures import SMALL_ML
 
 SHORT = {
     "intracranial_hemorrhage": "any haemorrhage",
@@ -68,7 +69,6 @@ FAILURES = [
     "A synthetic subdural of 40 mL is called on the left (probability 0.75, 19 mL) and missed when the head is mirrored (0.16); one of 10 mL is missed.",
     "More kinds are named than there are: blood in the tissue often comes with intraventricular or epidural as well.",
 ]
-SMALL_ML = 5.0
 
 
 def figure_rows(figures, voxels):

@@ -15,6 +15,8 @@ import numpy as np
 from PIL import Image
 from scipy import ndimage
 
+from ct_ich_to_dicom import SKULL_MM
+
 KINDS = [
     "intracranial_hemorrhage",
     "intraparenchymal_hemorrhage",
@@ -31,7 +33,7 @@ BLOOD, UNKNOWN = 250, 255
 BONE_HU = 250.0
 # Heads that are no patients of ct-ich are numbered downwards from here.
 FIRST_OTHER, FIRST_APART = -2, -1000
-WHITE_HU, AIR_HU, SKULL_MM = 900.0, -1000.0, 175.0
+WHITE_HU, AIR_HU = 900.0, -1000.0
 
 
 @dataclass

@@ -254,8 +254,8 @@ def small_bleeds(heads, threshold_calls):
 def main():
     data, folder, teacher, out = map(Path, sys.argv[1:5])
     heads, *_ = pickle.loads(data.read_bytes())
+    fold_of = folds(heads)
     heads = [head for head in heads if (folder / f"{head.patient:03d}.npz").exists()]
-    fold_of = folds(pickle.loads(data.read_bytes())[0])
     answers = [dict(np.load(folder / f"{head.patient:03d}.npz")) for head in heads]
     alone = [answer["slice_prob"] for answer in answers]
     answers = [{**answer, "slice_prob": among_neighbours(answer["slice_prob"])} for answer in answers]

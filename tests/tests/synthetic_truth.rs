@@ -11,6 +11,7 @@ use fixtures::plan::{SeriesPlan, Stack, Stepping, StudyPlan};
 use fixtures::study::Studio;
 use models::findings::{Finding, Side};
 use models::report::ReportState;
+use models::runtime::Network;
 use tests::shipped::{network, report_of};
 
 /// Largest difference that another scan of the same head may make.
@@ -65,7 +66,7 @@ fn scans() -> Vec<Scan> {
 }
 
 /// The answer to "any haemorrhage" for a head with `bleeds`, scanned like this.
-fn answer(scan: &Scan, bleeds: &[Bleed]) -> Finding {
+fn answer(scan: &Scan, bleeds: &[Bleed], network: &mut Network) -> Finding {
     let head = HeadPlan {
         pose: scan.pose,
         bleeds: bleeds.to_vec(),
@@ -76,7 +77,7 @@ fn answer(scan: &Scan, bleeds: &[Bleed]) -> Finding {
     let study = Studio::default().make(&plan).expect("a study");
     let folder = tempfile::tempdir().expect("a scratch folder");
     study.write(folder.path()).expect("written");
-    let report = report_of(folder.path(), &mut network(2));
+    let report = report_of(folder.path(), network);
     assert_eq!(
         report.state,
         ReportState::Analysed,
@@ -105,10 +106,10 @@ fn side_of(side: TrueSide, mirrored: bool) -> Side {
 
 fn check(bleed: &Bleed) {
     println!("{bleed:?}");
-    let mut faults = Vec::new();
+    let (mut network, mut faults) = (network(2), Vec::new());
     let mut first: Option<f64> = None;
     for scan in scans() {
-        let found = answer(&scan, std::slice::from_ref(bleed));
+        let found = answer(&scan, std::slice::from_ref(bleed), &mut network);
         let probability = found.probability.value();
         let difference = (probability - *first.get_or_insert(probability)).abs();
         if difference > PROBABILITY_DIFFERENCE_MAX {
@@ -140,9 +141,10 @@ fn an_epidural_of_forty_ml_is_the_same_however_it_is_scanned() {
 
 #[test]
 fn a_head_without_blood_does_not_alarm_however_it_is_scanned() {
+    let mut network = network(2);
     let alarms: Vec<&str> = scans()
         .iter()
-        .filter(|scan| answer(scan, &[]).present)
+        .filter(|scan| answer(scan, &[], &mut network).present)
         .map(|scan| scan.name)
         .collect();
     assert!(alarms.is_empty(), "{alarms:?}");
