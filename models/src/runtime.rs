@@ -443,13 +443,15 @@ fn copy_output<D: Dimension>(
 
 /// A NaN compares false with every threshold: unchecked, it would turn into "no finding".
 fn check_probabilities(output: &str, array: &ArrayViewD<'_, f32>) -> Result<(), InferenceError> {
-    // Where it is matters only if there is one: indices would take a quarter of the inference's time.
-    if array.iter().all(|value| (0.0..=1.0).contains(value)) {
+    // Where it is matters only if there is one: indices would take a quarter of the inference's time, and an early end
+    // several times that of a whole pass, which the compiler turns into vector instructions.
+    let is_one = |value: &f32| (0.0..=1.0).contains(value);
+    if array.iter().fold(true, |all, value| all & is_one(value)) {
         return Ok(());
     }
     let odd = array
         .indexed_iter()
-        .find(|(_, value)| !(0.0..=1.0).contains(*value))
+        .find(|(_, value)| !is_one(value))
         .map(|(index, value)| (index.slice().to_vec(), *value));
     match odd {
         None => Ok(()),

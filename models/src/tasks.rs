@@ -83,9 +83,15 @@ pub fn read_findings(
             slab_prob.index_axis(Axis(1), channel),
             probabilities[channel],
         );
-        if is_present(card, &probabilities, channel) {
+        let marks = is_present(card, &probabilities, channel).then(|| {
             let voxel_prob = raw.voxel_prob.index_axis(Axis(1), channel);
-            let marks = marks_of(task, &voxel_prob, slab_grid.voxel_volume_ml());
+            marks_of(task, &voxel_prob, slab_grid.voxel_volume_ml())
+        });
+        // A kind is named by where it is: beside another kind's blood its probability alone says little.
+        let named = |marks: &Array3<bool>| {
+            task.kind.kind_of().is_none() || marks.iter().any(|marked| *marked)
+        };
+        if let Some(marks) = marks.filter(named) {
             findings.push(present_finding(
                 task,
                 probability,
@@ -115,7 +121,7 @@ fn study_probabilities(card: &ModelCard, slab_prob: &Array2<f32>) -> Vec<Probabi
         .collect()
 }
 
-/// A finding is present from its threshold on, and a kind only of what is present itself.
+/// A finding is present from its threshold on, and a kind only of what is present itself (and, beyond this, marked).
 fn is_present(card: &ModelCard, probabilities: &[Probability], channel: usize) -> bool {
     let task = &card.findings[channel];
     let whole = card
@@ -464,6 +470,27 @@ mod tests {
         assert_eq!(present(0.4, 0.9), [false, false]);
         assert_eq!(present(0.6, 0.9), [true, true]);
         assert_eq!(present(0.6, 0.4), [true, false]);
+    }
+
+    #[test]
+    fn a_kind_is_named_only_where_it_is_marked() {
+        let mut card = card();
+        card.findings.push(CardFinding {
+            kind: FindingKind::SubduralHemorrhage,
+            ..card.findings[0]
+        });
+        let mut raw = RawOutput {
+            voxel_prob: Array4::zeros((10, 2, SIDE_PX, SIDE_PX)),
+            slice_prob: Array2::from_elem((10, 2), 0.9),
+        };
+        let present = |raw: &RawOutput| {
+            let (findings, _) = read_findings(&card, raw, &slab_grid(), &volume());
+            assert!(findings.iter().all(|one| one.probability.value() > 0.8));
+            [findings[0].present, findings[1].present]
+        };
+        assert_eq!(present(&raw), [true, false]);
+        raw.voxel_prob.slice_mut(s![4, 1, 10..14, 30..34]).fill(0.9);
+        assert_eq!(present(&raw), [true, true]);
     }
 
     #[test]

@@ -97,7 +97,7 @@ def figure_rows(figures, voxels):
     for kind in KINDS:
         own = voxels[kind]
         part = {"value": own["within_10_percent_or_1_ml"]}
-        rows.append((f"volume within 10 % or 1 mL, {SHORT[kind]}", part, own["phantoms"], "synthetic bleeds of 2 to 100 mL", "phantoms made with another seed than those learnt from; their threshold was chosen on them"))
+        rows.append((f"volume within 10 % or 1 mL, {SHORT[kind]}", part, own["phantoms"], "synthetic bleeds of 2 to 100 mL", "phantoms of a seed of their own; the voxel threshold was chosen on others"))
     return rows
 
 
@@ -116,8 +116,8 @@ def quoted(text):
 
 THRESHOLDS_CHOSEN = (
     "{rule} Calibration (Platt) and threshold in this card are fitted on the cross-validated answers for all 64 patients; sensitivity "
-    "and specificity in the figures are taken with those fitted on the other four folds. Voxel thresholds and the factors of "
-    "volumes were chosen on 60 pairs of synthetic heads that took no part in training."
+    "and specificity in the figures are taken with those fitted on the other four folds. Voxel thresholds were chosen on 60 pairs of "
+    "synthetic heads; what is said of volumes was found on 60 others. Neither took part in training."
 )
 
 

@@ -27,6 +27,7 @@ KINDS = [
 ]
 ANY, IPH, IVH, SAH, SDH, EDH = range(6)
 SHORT = {"IPH": IPH, "IVH": IVH, "SAH": SAH, "SDH": SDH, "EDH": EDH}
+PHANTOM_KINDS = {"Intraparenchymal": IPH, "Intraventricular": IVH, "Subarachnoid": SAH, "Subdural": SDH, "Epidural": EDH}
 TEACHER_CHANNEL = {IPH: 0, SAH: 1, SDH: 1, EDH: 1, IVH: 3}
 IMAGE_PX, TEACHER_PX = 650, 325
 BLOOD, UNKNOWN = 250, 255
@@ -263,16 +264,9 @@ def load_apart(slabs):
 
 def load_phantoms(slabs, pairs):
     """Synthetic heads of fixtures' `training_heads`: the pair's difference is the blood."""
-    kinds = {
-        "Intraparenchymal": IPH,
-        "Intraventricular": IVH,
-        "Subarachnoid": SAH,
-        "Subdural": SDH,
-        "Epidural": EDH,
-    }
     heads = []
     for row in csv.DictReader(pairs.open()):
-        kind = kinds[row["kind"]]
+        kind = PHANTOM_KINDS[row["kind"]]
         with_blood, _ = read_slabs(slabs, row["with_uid"])
         without, _ = read_slabs(slabs, row["without_uid"])
         contrast = np.maximum(64.0 - np.clip(without, 5, 40), 10)

@@ -1,6 +1,8 @@
 """Cross-validated figures: every patient is answered by the network that did not learn from it.
 
-usage: figures.py DATA.pkl ANSWERS TEACHER_LABELS OUT.json
+usage: figures.py DATA.pkl ANSWERS TEACHER_LABELS VOXEL_THRESHOLDS.json OUT.json [TEACHER.json]
+
+TEACHER.json: what teacher.py says of patients without blood.
 
 Intervals are 95 %, by bootstrap over patients. Calibration and threshold that go into the card are
 fitted on all cross-validated answers; the figures that depend on them (sensitivity, specificity,
@@ -20,11 +22,13 @@ from data import ANY, BLOOD, KINDS, UNKNOWN, folds
 ROUNDS = 2000
 NEIGHBOUR_WEIGHT, POOLED_SLABS = 0.5, 3
 VOXEL_THRESHOLD = 0.5
+# Smaller pieces are specks.
+MINIMUM_ML = 0.3
 # Share of patients without it that must not be called: any haemorrhage, a kind.
 SPECIFICITY_WANTED = 0.95, 0.75
 THRESHOLD_RULE = (
     f"The threshold leaves {SPECIFICITY_WANTED[0]:.0%} of the patients without blood uncalled; that of a kind {SPECIFICITY_WANTED[1]:.0%} "
-    "of those who bleed otherwise, and a kind is called only where any haemorrhage is."
+    "of those who bleed otherwise, and a kind is called only where any haemorrhage is and where it is marked."
 )
 SMALL_ML = 5.0
 VOXEL_ML = (230 / 256) ** 2 * 5 / 1000
@@ -149,8 +153,16 @@ def slab_auc(heads, slice_prob):
     return round(float(auc(truth, np.concatenate(slice_prob)[:, ANY])), 4)
 
 
-def patient_figures(kind, heads, answers, fold, rng, any_calls=None):
-    """`any_calls`: nested and final calls of any haemorrhage; a kind is called only where that is."""
+def marked_ml(probability, threshold):
+    """Volume from a voxel threshold on, as `models::tasks` counts it: marks that hang together, without specks."""
+    pieces, count = ndimage.label(probability >= threshold, np.ones((3, 3, 3)))
+    sizes = np.bincount(pieces.ravel(), minlength=count + 1)[1:] * VOXEL_ML
+    return float(sizes[sizes >= MINIMUM_ML].sum())
+
+
+def patient_figures(kind, heads, answers, fold, rng, any_calls=None, voxel_threshold=None):
+    """`any_calls`: nested and final calls of any haemorrhage; a kind is called only where that is, and where it is marked
+    (voxels from `voxel_threshold` on)."""
     truth = np.array([(head.labels[:, kind] == 1).any() for head in heads])
     bleeds = np.array([head.bleeds for head in heads])
     pooled = np.array([pool(answer["slice_prob"])[kind] for answer in answers])
@@ -162,11 +174,12 @@ def patient_figures(kind, heads, answers, fold, rng, any_calls=None):
         calls[~others] = nested[~others] >= threshold_for(
             calibrated(pooled[others], parameters), truth[others], bleeds[others], kind
         )
-    calls &= any_calls[0] if any_calls else True
+    marked = np.array([kind == ANY or marked_ml(answer["voxel_prob"][:, kind] / 255.0, voxel_threshold) > 0 for answer in answers])
+    calls &= (any_calls[0] & marked) if any_calls else True
     slope, offset = platt(pooled, truth)
     final = calibrated(pooled, (slope, offset))
     threshold = threshold_for(final, truth, bleeds, kind)
-    final_calls = (final >= threshold) & (any_calls[1] if any_calls else True)
+    final_calls = (final >= threshold) & ((any_calls[1] & marked) if any_calls else True)
     error, curve = calibration_error(nested, truth)
     figures = {
         "positive_patients": int(truth.sum()),
@@ -222,26 +235,53 @@ def mask_figures(heads, answers):
     return figures
 
 
-def teacher_figures(heads, answers, folder, rng):
-    """The teacher's first network and ours on the same slices, of the patients it has looked at."""
-    truths, blood, ours, masks = [], [], [], []
-    for head, answer in zip(heads, answers):
-        path = folder / f"{head.patient:03d}.npz"
-        if not path.exists():
+def teacher_areas(heads, folder, more):
+    """Area of blood (IPH, extra-axial, IVH) that the teacher's first network marks in each slice, mm²: of patients who
+    bleed as `folder` has it, of others as teacher.py wrote it to `more`."""
+    areas, others = {}, json.loads(more.read_text()) if more else {}
+    for head in heads:
+        path, own = folder / f"{head.patient:03d}.npz", others.get(f"{head.patient:03d}")
+        if path.exists():
+            archive = np.load(path)
+            pixel_mm2 = (2 * float(archive["pixel_mm_650"])) ** 2
+            area = (archive["prob"][[0, 1, 3]].max(axis=0) > 127).sum(axis=(1, 2)) * pixel_mm2
+        elif own:
+            area = np.array(own["areas_mm2"])[[0, 1, 3]].sum(axis=0).astype(float)
+        else:
             continue
-        archive = np.load(path)
-        prob = archive["prob"][[0, 1, 3]].max(axis=0) > 127
-        if len(prob) != len(head.hu):
-            print(f"teacher: patient {head.patient} has {len(prob)} slices, {len(head.hu)} slabs: left out")
-            continue
-        truths.append(head.labels[:, ANY] == 1)
-        blood.append(prob.sum(axis=(1, 2)).astype(float))
-        ours.append(answer["slice_prob"][:, ANY])
-    return {
-        "patients": len(truths),
-        "slice_auc_teacher_area": by_patient_auc(truths, blood, rng),
-        "slice_auc_ours": by_patient_auc(truths, ours, rng),
+        if len(area) == len(head.hu):
+            areas[head.patient] = area
+        else:
+            print(f"teacher: patient {head.patient} has {len(area)} slices, {len(head.hu)} slabs: left out")
+    return areas
+
+
+def teacher_figures(heads, answers, folder, more, rng):
+    """The teacher's first network and ours on the same slices and patients."""
+    areas = teacher_areas(heads, folder, more)
+    seen = [(head, answer["slice_prob"]) for head, answer in zip(heads, answers) if head.patient in areas]
+
+    def compared(pairs):
+        truths = [head.labels[:, ANY] == 1 for head, _ in pairs]
+        return {
+            "patients": len(pairs),
+            "teacher_area": by_patient_auc(truths, [areas[head.patient] for head, _ in pairs], rng),
+            "ours": by_patient_auc(truths, [slices[:, ANY] for _, slices in pairs], rng),
+        }
+
+    figures = {"slice_auc_of_bleeding": compared([pair for pair in seen if pair[0].bleeds])}
+    quiet = sum(not head.bleeds for head, _ in seen)
+    if not quiet:
+        return figures
+    bleeds = np.array([head.bleeds for head, _ in seen])
+    scores = {
+        "teacher_largest_area": np.array([areas[head.patient].max() for head, _ in seen]),
+        "teacher_whole_area": np.array([areas[head.patient].sum() for head, _ in seen]),
+        "ours": np.array([pool(slices)[ANY] for _, slices in seen]),
     }
+    by_patient = {name: interval(lambda rows: auc(bleeds[rows], score[rows]), len(seen), rng) for name, score in scores.items()}
+    largest = {str(head.patient): round(float(areas[head.patient].max()), 1) for head, _ in seen}
+    return {**figures, "slice_auc": compared(seen), "quiet_patients": quiet, "patient_auc": by_patient, "largest_area_mm2": largest}
 
 
 def small_bleeds(heads, threshold_calls):
@@ -252,7 +292,8 @@ def small_bleeds(heads, threshold_calls):
 
 
 def main():
-    data, folder, teacher, out = map(Path, sys.argv[1:5])
+    data, folder, teacher, thresholds, out, *more = map(Path, sys.argv[1:7])
+    thresholds = json.loads(thresholds.read_text())
     heads, *_ = pickle.loads(data.read_bytes())
     fold_of = folds(heads)
     heads = [head for head in heads if (folder / f"{head.patient:03d}.npz").exists()]
@@ -264,7 +305,7 @@ def main():
     any_figures, any_calls = patient_figures(ANY, heads, answers, fold, rng)
     patient = {KINDS[ANY]: any_figures}
     for kind, name in enumerate(KINDS[1:], 1):
-        patient[name], _ = patient_figures(kind, heads, answers, fold, rng, any_calls)
+        patient[name], _ = patient_figures(kind, heads, answers, fold, rng, any_calls, thresholds[name])
     calls = {head.patient: bool(call) for head, call in zip(heads, any_calls[0])}
     bleeds = np.array([head.bleeds for head in heads])
     figures = {
@@ -284,7 +325,7 @@ def main():
         "by_patient": patient,
         "small_bleeds": small_bleeds(heads, calls),
         "masks": mask_figures(heads, answers),
-        "teacher": teacher_figures(heads, answers, teacher, rng),
+        "teacher": teacher_figures(heads, answers, teacher, more[0] if more else None, rng),
         "auc_by_pooled_slabs": {
             str(count): round(float(auc(bleeds, [pool(a["slice_prob"], count)[ANY] for a in answers])), 4)
             for count in (1, 2, 3, 4, 5)

@@ -1,9 +1,8 @@
 """The network: three neighbouring slabs in two windows → voxel and slab probabilities of six findings.
 
 A U-Net whose first level has cells of 4 x 4 pixels: two cores have no time for convolutions on the full
-grid. The fine border comes from a light head that sees the slab's own pixels again. It learns from crops
-around blood and elsewhere, so all that it knows of the whole head is given to it: where a cell lies, and
-how dense the same place of the other side is. What lies further out than INNER_PX (200 mm across) is
+grid. The fine border comes from a light head that sees the slab's own pixels again. It is told where a cell
+lies and how dense the same place of the other side is. What lies further out than INNER_PX (200 mm across) is
 outside every skull: it is not looked at, and never blood. A slab's probability comes from its most
 suspicious place.
 """
@@ -22,6 +21,8 @@ TISSUE = 0.17, 0.95
 # Voxels start as what they mostly are, not blood; outside the inner field they stay so.
 BLOOD_LOGIT, OUTSIDE_LOGIT = -3.0, -20.0
 SHARPNESS = 4.0
+# Share of the deepest level's channels that a slab does without in training.
+DROPPED = 0.15
 # Side of the place that counts for a slab, pixels: 3.6 mm.
 PLACE_PX = 4
 
@@ -58,6 +59,7 @@ class Network(nn.Module):
         self.down = nn.ModuleList(nn.Sequential(nn.MaxPool2d(2), convolution(a, b), Block(b)) for a, b in zip(widths, widths[1:]))
         self.narrow = nn.ModuleList(convolution(b, a, 1) for a, b in zip(widths, widths[1:]))
         self.up = nn.ModuleList(nn.Sequential(convolution(2 * a, a), Block(a)) for a in widths[:-1])
+        self.dropped = nn.Dropout2d(DROPPED)
         self.spread = nn.Sequential(nn.Conv2d(widths[0], 4 * fine, 1), nn.PixelShuffle(2))
         self.fine = nn.Sequential(
             nn.Conv2d(fine + 4 * (windows + 1), fine, 3, padding=1, bias=False), nn.BatchNorm2d(fine), nn.LeakyReLU(0.2)
@@ -73,22 +75,21 @@ class Network(nn.Module):
 
     def forward(self, slabs):
         """Voxels [n, kinds, side, side]: logit of blood, then logits of its kind; slabs [n, kinds]: logits."""
-        own = slabs[:, :, RIM_PX : SIDE_PX - RIM_PX, RIM_PX : SIDE_PX - RIM_PX]
-        voxels = self.voxels(own, own.flip(3), self.field.expand(slabs.shape[0], -1, -1, -1))
+        voxels = self.voxels(slabs[:, :, RIM_PX : SIDE_PX - RIM_PX, RIM_PX : SIDE_PX - RIM_PX])
         slices = suspicion(voxels) * self.slab_slope + self.slab_offset
         return functional.pad(voxels, [RIM_PX] * 4, value=OUTSIDE_LOGIT), slices
 
-    def voxels(self, slabs, mirrored, place):
-        """The same for a part of the field, its mirror image, and where its cells lie."""
+    def voxels(self, slabs):
+        """The same for the inner field alone."""
         brain = slabs[:, :: self.windows]
         narrow, own_density, tissue = stretched(brain), *density(brain)
-        other_density, _ = density(mirrored[:, :: self.windows])
+        other_density, _ = density(brain.flip(3))
         difference = functional.avg_pool2d(own_density - other_density, 3, 1, 1)
-        seen = [self.cells(torch.cat([slabs, narrow], 1)), own_density, tissue, difference, place]
+        seen = [self.cells(torch.cat([slabs, narrow], 1)), own_density, tissue, difference, self.field.expand(slabs.shape[0], -1, -1, -1)]
         levels = [self.stem(torch.cat(seen, 1))]
         for down in self.down:
             levels.append(down(levels[-1]))
-        x = levels[-1]
+        x = self.dropped(levels[-1])
         for level in reversed(range(len(self.up))):
             x = functional.interpolate(self.narrow[level](x), scale_factor=2.0, mode="nearest")
             x = self.up[level](torch.cat([x, levels[level]], 1))

@@ -2,7 +2,8 @@
 
 usage: prepare_synthetic.py DATA.pkl OUT [SHAPES TRANSPLANTS]      (each of them for each head)
 
-OUT/hu.npy int16 [n, side, side, 3] (the slab between its neighbours), OUT/target.npy uint8 [n, side, side],
+OUT/hu.npy int16 [n, 3, side, side] (the slab between its neighbours), OUT/around.npy uint8 likewise (samples.surroundings),
+OUT/target.npy uint8 [n, side, side],
 OUT/table.npy int32 [n, 3]: head, donor (-1: a shape), kind. A fold takes those of which it knows both patients.
 """
 
@@ -17,13 +18,14 @@ import numpy as np
 
 import synth
 from data import ANY, BLOOD, FIRST_APART, FIRST_OTHER, KINDS, UNKNOWN, with_neighbours
+from samples import surroundings
 
 SEED = 20261128
-SHAPES, TRANSPLANTS = 100, 50
+SHAPES, TRANSPLANTS = 160, 90
 # A slice of another scanner stands for a head: a part of the shapes, no blood of others.
 OTHERS_PART = 0.35
 # Which kind a shape or a transplant is (IPH, IVH, SAH, SDH, EDH).
-KIND_SHARES = [0.27, 0.12, 0.15, 0.22, 0.24]
+KIND_SHARES = [0.25, 0.13, 0.16, 0.23, 0.23]
 # No blood is put into this part of the slabs from below: face and skull base.
 BASE_PART = 0.22
 SMALLEST_DONOR_PX = 20
@@ -93,7 +95,7 @@ def of_head(place_of_head):
     if FIRST_APART < head.patient <= FIRST_OTHER:
         counts = [int(OTHERS_PART * counts[0]), 0]
     rng = np.random.default_rng([SEED, abs(head.patient)])
-    hus, targets, table = [], [], []
+    hus, arounds, targets, table = [], [], [], []
     for draw, count in zip((shape, transplanted), counts):
         wanted, tries = len(hus) + count, 0
         while len(hus) < wanted and tries < TRIES * count:
@@ -101,10 +103,11 @@ def of_head(place_of_head):
             made = draw(rng, head, donors)
             if made is not None:
                 hu, target, donor, kind = made
-                hus.append(np.rint(hu).clip(-1024, 3071).astype(np.int16).transpose(1, 2, 0))
+                hus.append(np.rint(hu).clip(-1024, 3071).astype(np.int16))
+                arounds.append(surroundings(hus[-1]))
                 targets.append(target)
                 table.append((head.patient, donor, kind))
-    return np.stack(hus), np.stack(targets), np.array(table, np.int32)
+    return np.stack(hus), np.stack(arounds), np.stack(targets), np.array(table, np.int32)
 
 
 def main():
@@ -115,12 +118,12 @@ def main():
     free = [head for head in heads if not head.bleeds] + others + apart
     global WORK
     WORK = free, donors, counts
-    with ProcessPoolExecutor(2, mp_context=multiprocessing.get_context("fork")) as pool:
+    with ProcessPoolExecutor(mp_context=multiprocessing.get_context("fork")) as pool:
         parts = list(pool.map(of_head, range(len(free))))
     out.mkdir(parents=True, exist_ok=True)
-    for name, arrays in zip(("hu", "target", "table"), zip(*parts)):
+    for name, arrays in zip(("hu", "around", "target", "table"), zip(*parts)):
         np.save(out / f"{name}.npy", np.concatenate(arrays))
-    table = np.concatenate([part[2] for part in parts])
+    table = np.concatenate([part[3] for part in parts])
     kinds = {name: int((table[:, 2] == kind).sum()) for kind, name in enumerate(KINDS) if kind != ANY}
     print(f"{len(table)} made, {int((table[:, 1] >= 0).sum())} of them transplants: {kinds}")
 

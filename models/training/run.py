@@ -1,6 +1,6 @@
 """From data to ONNX in one command: converts, takes slabs, trains five folds and the final network, measures, writes the card.
 
-usage: run.py CT_ICH TEACHER_LABELS CPAISD_IMAGES APART WORK --tez TEZ --phantoms TRAINING_HEADS [--iterations N] [--jobs N]
+usage: run.py CT_ICH TEACHER_LABELS CPAISD_IMAGES APART WORK --tez TEZ --phantoms TRAINING_HEADS [--part P] [--jobs N] [--teacher-answers JSON]
 
 WORK must lie outside the checkout: it gets images of patients. A step whose result is there is not done
 again. TEZ is the built program, TRAINING_HEADS the built example `training_heads` of fixtures.
@@ -10,6 +10,7 @@ Written into the checkout: models/weights/hemorrhage.{onnx,toml}, models/trainin
 import argparse
 import csv
 import json
+import pickle
 import shutil
 import subprocess
 import sys
@@ -17,14 +18,14 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from card import VERSION
-from data import KINDS
+from data import KINDS, folds
 from fit_slabs import FOLDS
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
 WEIGHTS, RUNS, DOCS = HERE.parent / "weights", HERE / "runs", ROOT / "docs/images"
-# Count and seed of phantom pairs: to learn from, and to choose voxel thresholds on.
-PHANTOMS = {"phantoms": (160, 7), "phantoms_apart": (60, 11)}
+# Phantom pairs, to learn from (training adds noise of its own), to choose voxel thresholds on, to measure volumes on: how many, and their seed.
+PHANTOMS = {"phantoms": (220, 7, "noiseless"), "phantoms_chosen": (60, 13), "phantoms_apart": (60, 11)}
 LARGEST_DIFFERENCE = 1e-3
 
 
@@ -51,8 +52,8 @@ def prepare(options):
     dicom, slabs = work / "dicom", work / "slabs"
     step(dicom / "studies.csv", python("ct_ich_to_dicom.py", options.ct_ich, dicom))
     step(slabs, [options.tez, "slabs", slabs, dicom])
-    for name, (count, seed) in PHANTOMS.items():
-        step(work / name / "pairs.csv", [options.phantoms, count, seed, work / name])
+    for name, (count, seed, *how) in PHANTOMS.items():
+        step(work / name / "pairs.csv", [options.phantoms, count, seed, work / name, *how])
         step(work / f"{name}_slabs", [options.tez, "slabs", work / f"{name}_slabs", work / name])
     sources = [slabs, dicom, options.ct_ich, options.teacher, work / "phantoms_slabs", work / "phantoms/pairs.csv", options.cpaisd, work / "apart_slabs"]
     step(work / "apart_slabs", [options.tez, "slabs", work / "apart_slabs", options.apart])
@@ -65,7 +66,7 @@ def train(options):
 
     def one(fold):
         arguments = [options.work / "data.pkl", options.work / "synthetic", networks, "--fold", fold]
-        step(networks / f"fold-{fold}.pt", python("train.py", *arguments, "--iterations", options.iterations))
+        step(networks / f"fold-{fold}.pt", python("train.py", *arguments, "--part", options.part))
 
     with ThreadPoolExecutor(options.jobs) as pool:
         list(pool.map(one, FOLDS))
@@ -73,16 +74,17 @@ def train(options):
 
 def measure(options):
     work, networks = options.work, options.work / "networks"
-    figures, volumes = RUNS / "figures.json", RUNS / "volumes.json"
+    figures, volumes, thresholds = (RUNS / f"{name}.json" for name in ("figures", "volumes", "voxel_thresholds"))
+    chosen, apart = ([work / f"{name}_slabs", work / name / "pairs.csv"] for name in ("phantoms_chosen", "phantoms_apart"))
     data, answers = work / "data.pkl", work / "answers"
     step(answers, python("predict.py", data, work / "slabs", networks, answers))
     always(python("fit_slabs.py", data, answers, networks))
     RUNS.mkdir(exist_ok=True)
     for fold in FOLDS:
         shutil.copy(networks / f"fold-{fold}.json", RUNS)
-    always(python("figures.py", data, answers, options.teacher, figures))
-    apart = [work / "phantoms_apart_slabs", work / "phantoms_apart/pairs.csv"]
-    always(python("volumes.py", *apart, networks / "fold-none.fitted.pt", figures, volumes))
+    always(python("voxel_thresholds.py", *chosen, networks / "fold-none.fitted.pt", thresholds))
+    always(python("figures.py", data, answers, options.teacher, thresholds, figures, *filter(None, [options.teacher_answers])))
+    always(python("volumes.py", *apart, networks / "fold-none.fitted.pt", figures, thresholds, volumes))
     always(python("curves.py", figures, DOCS))
     sidecar = next((work / "slabs").glob("*.json"))
     for fold in FOLDS:
@@ -115,10 +117,10 @@ def compare(options):
     from figures import among_neighbours, calibrated, pool
 
     figures = json.loads((RUNS / "figures.json").read_text())
-    rows, ranks = list(csv.DictReader((options.work / "dicom/studies.csv").open())), {"0": 0, "1": 0}
+    heads, *_ = pickle.loads((options.work / "data.pkl").read_bytes())
+    fold_of, rows = folds(heads), list(csv.DictReader((options.work / "dicom/studies.csv").open()))
     for row in rows:
-        bleeds = row[KINDS[0]]
-        row["fold"], ranks[bleeds] = ranks[bleeds] % 5, ranks[bleeds] + 1
+        row["fold"] = fold_of[int(row["path"])]
     answers = {}
     for row in rows:
         slices = np.load(options.work / f"answers/{row['path']}.npz")["slice_prob"]
@@ -147,7 +149,8 @@ def main():
     parser.add_argument("work", type=Path)
     parser.add_argument("--tez", type=Path, required=True)
     parser.add_argument("--phantoms", type=Path, required=True)
-    parser.add_argument("--iterations", default="4500")
+    parser.add_argument("--part", default="1", help="of each stage's iterations: less, where there is no GPU")
+    parser.add_argument("--teacher-answers", type=Path, help="what teacher.py says of patients without blood")
     parser.add_argument("--jobs", type=int, default=2)
     options = parser.parse_args()
     for name, value in vars(options).items():

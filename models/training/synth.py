@@ -1,4 +1,4 @@
-"""Blood and look-alikes, put into three neighbouring slabs of a head.
+"""Blood, put into three neighbouring slabs of a head.
 
 Blood is drawn as the share of each voxel that it fills, so its border has partial volume; that share
 is the voxel target. Lengths are in mm on the slabs' grid. Axes: slab, row, column.
@@ -213,55 +213,3 @@ def transplant(rng, hu, inside, donor_hu, donor_inside, blood):
         if slab == 1:
             target = np.where(place, BLOOD, np.where(wide > 0, UNKNOWN, 0)).astype(np.uint8)
     return (out, target) if (target == BLOOD).sum() >= 12 else None
-
-
-def add_lookalike(rng, hu, inside):
-    """What is not blood: calcium, a dense falx, vessels with contrast, streaks."""
-    x, y = plane()
-    hu = hu.copy()
-    what = rng.choice(4, p=[0.45, 0.2, 0.15, 0.2])
-    rows, columns = np.nonzero(inside[1])
-    if len(rows) < SMALLEST_AREA_PX:
-        return hu
-    if what == 0:
-        for _ in range(rng.integers(1, 5)):
-            at = rng.integers(len(rows))
-            radius = rng.uniform(0.8, 5.5)
-            out = np.hypot(x - columns[at] * PIXEL_MM, y - rows[at] * PIXEL_MM) - radius
-            slabs = slice(1, 2) if rng.random() < 0.5 else slice(0, 3)
-            density, soft_mm = rng.uniform(95, 400), rng.uniform(0.9, 4)
-            hu[slabs] += (density - np.clip(hu[slabs], -20, 80)) * step(out, soft_mm) * inside[1]
-    elif what == 1:
-        bend = columns.mean() * PIXEL_MM + rng.uniform(-2, 2) + rng.uniform(-0.04, 0.04) * (y - y.mean())
-        line = step(np.abs(x - bend) - rng.uniform(0.4, 1.8)) * inside
-        third = y > np.quantile(rows, rng.uniform(0.3, 0.8)) * PIXEL_MM
-        hu += (rng.uniform(48, 80) - hu) * line * third * (hu < 90) * 0.9
-    elif what == 2:
-        tube = step(np.abs(noise(rng, x.shape, rng.uniform(15, 30))) * 12 - rng.uniform(0.4, 1.2)) * (noise(rng, x.shape, 25) > 0.8)
-        hu += (rng.uniform(90, 220) - hu) * tube * inside
-    else:
-        cy, cx = rng.uniform(40, 190, 2)
-        turn = np.arctan2(y - cy, x - cx)
-        rays = np.cos(rng.integers(4, 14) * turn + rng.uniform(0, 6)) ** 3
-        hu += rays * rng.uniform(5, 120) / (1 + np.hypot(x - cx, y - cy) / rng.uniform(5, 25))
-    return hu
-
-
-# What is added next to bone: at most so many HU, falling by e within so many mm.
-RIMS = ((60, (0.7, 2.0)), (45, (2.0, 5.0)), (12, (6.0, 15.0)))
-
-
-def harden(rng, hu):
-    """What a scanner adds along the skull, which is no blood: tissue gets denser towards bone (beam hardening,
-    the skull's slope through a thick slab), on both sides much alike."""
-    symmetric = noise(rng, hu.shape[1:], 70)
-    symmetric = (symmetric + symmetric[:, ::-1]) / np.sqrt(2)
-    layers = [(rng.uniform(0, most_hu) * (rng.random() < 0.7), rng.uniform(*reach_mm)) for most_hu, reach_mm in RIMS]
-    uneven = 1 + rng.uniform(0, 0.7) * symmetric + rng.uniform(0, 0.25) * noise(rng, hu.shape[1:], 90)
-    uneven = np.clip(uneven, 0.1, 2.5)
-    out = hu.copy()
-    for slab in out:
-        away = np.minimum(100, cv2.distanceTransform((slab < 200).astype(np.uint8), cv2.DIST_L2, 3) * PIXEL_MM)
-        added = sum(height * np.exp(-away / reach_mm) for height, reach_mm in layers)
-        slab += (slab > -20) * (slab < 200) * uneven * added
-    return out

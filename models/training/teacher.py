@@ -4,7 +4,8 @@ usage: teacher.py NETWORK.onnx DICOM OUT.json [PATIENT…]
 
 DICOM is what ct_ich_to_dicom.py wrote. Its graph is run by PyTorch in bfloat16, several times as fast on
 processors with AMX; the first patch is checked against ONNX Runtime. OUT.json: for each patient and each
-class (IPH, extra-axial, oedema, IVH) the area above 0.5 in each slice, mm²; and the CPU seconds it took.
+class (IPH, extra-axial, oedema, IVH) the area above 0.5 in each slice, mm²; and the CPU seconds it took. A patient
+who stands there already is not looked at again.
 """
 
 import csv
@@ -23,12 +24,13 @@ from onnx import numpy_helper
 from scipy import ndimage
 from torch.nn import functional
 
+from data import inside_skull
+
 # Voxels of 1 mm: what one run takes, and the middle of it that it answers.
 TAKEN, ANSWERED = 140, 60
 MARGIN = (TAKEN - ANSWERED) // 2
 LOW_HU, HIGH_HU, AIR_HU = -15.0, 100.0, -1000.0
 SLICE_MM = 5
-BODY_HU = -200.0
 LARGEST_DIFFERENCE = 0.05
 
 
@@ -90,46 +92,53 @@ class Teacher:
         return torch.softmax(x.float(), 1)
 
 
-def head_1mm(folder):
-    """HU on voxels of 1 mm (z, y, x), slices at every fifth plane."""
+def slices_1mm(folder):
+    """HU of each slice on pixels of 1 mm."""
     slices = [pydicom.dcmread(path) for path in sorted(folder.glob("*.dcm"))]
     pixel_mm = float(slices[0].PixelSpacing[0])
-    planes = [ndimage.zoom(one.pixel_array.astype(np.float32), pixel_mm, order=1, mode="nearest") for one in slices]
-    stack = np.stack(planes)
-    depth = (len(stack) - 1) * SLICE_MM + 1
-    at = np.arange(depth) / SLICE_MM
+    return np.stack([ndimage.zoom(one.pixel_array.astype(np.float32), pixel_mm, order=1, mode="nearest") for one in slices])
+
+
+def planes_1mm(stack):
+    """Voxels of 1 mm (z, y, x) of slices that lie at every fifth plane."""
+    at = np.arange((len(stack) - 1) * SLICE_MM + 1) / SLICE_MM
     below = np.minimum(at.astype(int), len(stack) - 1)
     above, part = np.minimum(below + 1, len(stack) - 1), (at - below)[:, None, None]
     return ((1 - part) * stack[below] + part * stack[above]).astype(np.float32)
 
 
-def areas_mm2(teacher, hu):
-    """Area of each class above 0.5 in each slice: patches that hold any of the head."""
-    sides = [int(np.ceil(side / ANSWERED)) * ANSWERED for side in hu.shape]
-    padded = np.pad(hu, [(MARGIN, side - own + MARGIN) for side, own in zip(sides, hu.shape)], constant_values=AIR_HU)
-    marked = np.zeros((4, *sides), bool)
-    for corner in np.ndindex(*(side // ANSWERED for side in sides)):
-        start = [ANSWERED * one for one in corner]
-        patch = padded[tuple(slice(one, one + TAKEN) for one in start)]
-        if (patch[MARGIN:-MARGIN, MARGIN:-MARGIN, MARGIN:-MARGIN] > BODY_HU).any():
-            prob = teacher(patch)
-            marked[(slice(None), *(slice(one, one + ANSWERED) for one in start))] = prob[1:] > 0.5
-    return marked[:, : hu.shape[0] : SLICE_MM].sum(axis=(2, 3))
+def areas_mm2(teacher, stack):
+    """Area of each class above 0.5 in each slice: patches that hold any of what is within the skull."""
+    hu, inside = planes_1mm(stack), planes_1mm(inside_skull(stack)) > 0
+    corners = [np.flatnonzero(inside.any(axis=tuple({0, 1, 2} - {axis}))) for axis in range(3)]
+    low = [own[0] for own in corners]
+    sides = [int(np.ceil((own[-1] + 1 - own[0]) / ANSWERED)) * ANSWERED for own in corners]
+    reach = [(MARGIN, max(0, start + side - own) + MARGIN) for start, side, own in zip(low, sides, hu.shape)]
+    padded = np.pad(hu, reach, constant_values=AIR_HU)
+    held = np.pad(inside, [(0, after - MARGIN) for _, after in reach])
+    marked = np.zeros((4, *held.shape), bool)
+    for tile in np.ndindex(*(side // ANSWERED for side in sides)):
+        start = [first + ANSWERED * one for first, one in zip(low, tile)]
+        answered = tuple(slice(one, one + ANSWERED) for one in start)
+        if held[answered].any():
+            prob = teacher(padded[tuple(slice(one, one + TAKEN) for one in start)])
+            marked[(slice(None), *answered)] = prob[1:] > 0.5
+    return marked[:, : len(hu) : SLICE_MM].sum(axis=(2, 3))
 
 
 def main():
     network, dicom, out = map(Path, sys.argv[1:4])
     torch.set_num_threads(2)
     wanted = set(sys.argv[4:])
-    teacher, answers = Teacher(network), {}
+    teacher, answers = Teacher(network), json.loads(out.read_text()) if out.exists() else {}
     patients = defaultdict(int)
     for row in csv.DictReader((dicom / "studies.csv").open()):
         patients[row["path"]] = int(row["intracranial_hemorrhage"])
     for name in sorted(patients):
-        if wanted and name not in wanted:
+        if name in answers or (wanted and name not in wanted):
             continue
-        hu, started = head_1mm(dicom / name), time.process_time()
-        areas = areas_mm2(teacher, hu)
+        stack, started = slices_1mm(dicom / name), time.process_time()
+        areas = areas_mm2(teacher, stack)
         answers[name] = {
             "areas_mm2": areas.tolist(),
             "cpu_seconds": round(time.process_time() - started, 1),
