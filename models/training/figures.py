@@ -25,7 +25,7 @@ VOXEL_THRESHOLD = 0.5
 # Smaller pieces are specks.
 MINIMUM_ML = 0.3
 # Share of patients without it that must not be called: any haemorrhage, a kind.
-SPECIFICITY_WANTED = 0.95, 0.75
+SPECIFICITY_WANTED = 0.9, 0.75
 THRESHOLD_RULE = (
     f"The threshold leaves {SPECIFICITY_WANTED[0]:.0%} of the patients without blood uncalled; that of a kind {SPECIFICITY_WANTED[1]:.0%} "
     "of those who bleed otherwise, and a kind is called only where any haemorrhage is and where it is marked."
