@@ -18,6 +18,8 @@ RIM_PX = (SIDE_PX - INNER_PX) // 2
 NARROW = 0.25, 0.75
 # What is soft tissue or blood, in the same window: 0 to 94 HU.
 TISSUE = 0.17, 0.95
+# A voxel half of bone in the bone window (-900 to 2300 HU): 500 HU.
+HALF_BONE = (500 + 900) / 3200
 # Voxels start as what they mostly are, not blood; outside the inner field they stay so.
 BLOOD_LOGIT, OUTSIDE_LOGIT = -3.0, -20.0
 SHARPNESS = 4.0
@@ -134,10 +136,13 @@ class Exported(nn.Module):
 
     def forward(self, slabs):
         voxels, slices = self.network(slabs)
-        return self.of_voxels(voxels), torch.sigmoid(slices)
+        bone = self.network.neighbours * self.network.windows + 1
+        return self.of_voxels(voxels, slabs[:, bone : bone + 1]), torch.sigmoid(slices)
 
     @staticmethod
-    def of_voxels(voxels):
-        blood = torch.sigmoid(voxels[:, :1])
+    def of_voxels(voxels, bone):
+        """`bone`: the slabs' own bone window."""
+        # What is bone for the greater part is not blood, whatever lies beside it.
+        blood = torch.sigmoid(voxels[:, :1]) * (bone < HALF_BONE).to(bone.dtype)
         # Nearly all of a voxel goes to its likeliest kind, so that the kinds' volumes add up to that of all blood.
         return torch.cat([blood, blood * torch.softmax(SHARPNESS * voxels[:, 1:], 1)], 1)

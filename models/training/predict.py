@@ -38,7 +38,8 @@ def answer(network, hu, contract):
     for part in torch.from_numpy(tensor_of(hu, contract)).split(SLABS_PER_RUN):
         logits, of_slabs = network(part)
         slices.append(torch.sigmoid(of_slabs).numpy())
-        voxels.append(Exported.of_voxels(logits).numpy())
+        bone = network.neighbours * network.windows + 1
+        voxels.append(Exported.of_voxels(logits, part[:, bone : bone + 1]).numpy())
         suspicions.append(suspicion(logits).numpy())
     return np.concatenate(voxels), np.concatenate(suspicions), np.concatenate(slices)
 
