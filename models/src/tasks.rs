@@ -379,6 +379,16 @@ mod tests {
     }
 
     /// 40 x 40 voxels of 5 mm, 10 slabs of 5 mm: 0.125 mL a voxel, middle at x = 0.
+    /// The same, asked for subdural blood too.
+    fn card_with_a_kind() -> ModelCard {
+        let mut card = card();
+        card.findings.push(CardFinding {
+            kind: FindingKind::SubduralHemorrhage,
+            ..card.findings[0]
+        });
+        card
+    }
+
     fn slab_grid() -> Grid {
         Grid {
             origin_mm: PatientPoint([-97.5, -97.5, 2.5]),
@@ -458,11 +468,7 @@ mod tests {
 
     #[test]
     fn a_kind_is_present_only_where_blood_is() {
-        let mut card = card();
-        card.findings.push(CardFinding {
-            kind: FindingKind::SubduralHemorrhage,
-            ..card.findings[0]
-        });
+        let card = card_with_a_kind();
         let present = |any: f64, subdural: f64| {
             let probabilities = [any, subdural].map(|value| Probability::new(value).unwrap());
             [0, 1].map(|channel| is_present(&card, &probabilities, channel))
@@ -474,11 +480,7 @@ mod tests {
 
     #[test]
     fn a_kind_is_named_only_where_it_is_marked() {
-        let mut card = card();
-        card.findings.push(CardFinding {
-            kind: FindingKind::SubduralHemorrhage,
-            ..card.findings[0]
-        });
+        let card = card_with_a_kind();
         let mut raw = RawOutput {
             voxel_prob: Array4::zeros((10, 2, SIDE_PX, SIDE_PX)),
             slice_prob: Array2::from_elem((10, 2), 0.9),

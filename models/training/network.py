@@ -136,12 +136,10 @@ class Exported(nn.Module):
 
     def forward(self, slabs):
         voxels, slices = self.network(slabs)
-        bone = self.network.neighbours * self.network.windows + 1
-        return self.of_voxels(voxels, slabs[:, bone : bone + 1]), torch.sigmoid(slices)
+        return self.of_voxels(voxels, slabs), torch.sigmoid(slices)
 
-    @staticmethod
-    def of_voxels(voxels, bone):
-        """`bone`: the slabs' own bone window."""
+    def of_voxels(self, voxels, slabs):
+        bone = slabs[:, self.network.neighbours * self.network.windows + 1, None]
         # What is bone for the greater part is not blood, whatever lies beside it.
         blood = torch.sigmoid(voxels[:, :1]) * (bone < HALF_BONE).to(bone.dtype)
         # Nearly all of a voxel goes to its likeliest kind, so that the kinds' volumes add up to that of all blood.

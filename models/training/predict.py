@@ -38,8 +38,7 @@ def answer(network, hu, contract):
     for part in torch.from_numpy(tensor_of(hu, contract)).split(SLABS_PER_RUN):
         logits, of_slabs = network(part)
         slices.append(torch.sigmoid(of_slabs).numpy())
-        bone = network.neighbours * network.windows + 1
-        voxels.append(Exported.of_voxels(logits, part[:, bone : bone + 1]).numpy())
+        voxels.append(Exported(network).of_voxels(logits, part).numpy())
         suspicions.append(suspicion(logits).numpy())
     return np.concatenate(voxels), np.concatenate(suspicions), np.concatenate(slices)
 
