@@ -116,13 +116,16 @@ def hardened(hu, bone_mm, share, rims, skew):
     """What a scanner adds along the skull, which is no blood: tissue gets denser towards bone (beam hardening, the
     skull's slope through a thick slab), on both sides much alike. `bone_mm`: each voxel's distance from bone; `rims`: at most so many HU, falling by e
     within so many mm; `skew`: 1 draws all heights alike, above it the high ones seldom."""
+    chosen = torch.rand(len(hu), device=hu.device) < share
+    out, hu, bone_mm = hu.clone(), hu[chosen], bone_mm[chosen]
     symmetric = noise(hu, 70)
     symmetric = (symmetric + symmetric.flip(3)) / math.sqrt(2)
     uneven = (1 + uniform(hu, 0, 0.7) * symmetric + uniform(hu, 0, 0.25) * noise(hu, 90)).clamp(0.1, 2.5)
     added = 0
     for most_hu, reach_mm in rims:
         added = added + most_hu * uniform(hu, 0, 1) ** skew * happens(hu, 0.7) * torch.exp(-bone_mm / uniform(hu, *reach_mm))
-    return hu + (hu > -20) * (hu < 200) * uneven * added * happens(hu, share)
+    out[chosen] = hu + (hu > -20) * (hu < 200) * uneven * added
+    return out
 
 
 def restacked(hu, mixable, shifted_share, thickened_share):
@@ -162,12 +165,14 @@ def moved(hu, targets, settings):
 
 def scanned(hu, offset_hu):
     """Another scanner: sharpness, noise, calibration."""
-    little, much = blurred(hu, 0.7), blurred(hu, 1.5)
-    smooth = torch.lerp(little, much, uniform(hu, 0, 1))
-    hu = hu + uniform(hu, -0.7, 1.0) * happens(hu, 0.4) * (smooth - hu)  # below 0 sharper
-    grain = torch.randn_like(hu)
-    grain = torch.where(uniform(hu, 0, 1) < 0.5, 2.2 * blurred(grain, 0.8), grain)
-    hu = hu + grain * uniform(hu, 0, 6) * happens(hu, 0.5)
+    chosen = torch.rand(3, len(hu), device=hu.device)
+    hu, sharpness, noisy = hu.clone(), chosen[0] < 0.4, chosen[1] < 0.5
+    some = hu[sharpness]
+    smooth = torch.lerp(blurred(some, 0.7), blurred(some, 1.5), uniform(some, 0, 1))
+    hu[sharpness] = some + uniform(some, -0.7, 1.0) * (smooth - some)  # below 0 sharper
+    grain, coarse = torch.randn_like(hu[noisy]), chosen[2][noisy] < 0.5
+    grain[coarse] = 2.2 * blurred(grain[coarse], 0.8)
+    hu[noisy] += grain * uniform(grain, 0, 6)
     return hu * torch.exp(normal(hu, 0.03)) + normal(hu, offset_hu)
 
 

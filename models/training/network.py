@@ -81,23 +81,33 @@ class Network(nn.Module):
         slices = suspicion(voxels) * self.slab_slope + self.slab_offset
         return functional.pad(voxels, [RIM_PX] * 4, value=OUTSIDE_LOGIT), slices
 
-    def voxels(self, slabs):
-        """The same for the inner field alone."""
+    def voxels(self, slabs, corners=None, cells=None):
+        """The same for the inner field alone; or for a part of it of `cells` squared that begins at `corners` [n, 2], in cells."""
         brain = slabs[:, :: self.windows]
         narrow, own_density, tissue = stretched(brain), *density(brain)
         other_density, _ = density(brain.flip(3))
         difference = functional.avg_pool2d(own_density - other_density, 3, 1, 1)
-        seen = [self.cells(torch.cat([slabs, narrow], 1)), own_density, tissue, difference, self.field.expand(slabs.shape[0], -1, -1, -1)]
-        levels = [self.stem(torch.cat(seen, 1))]
+        around = torch.cat([own_density, tissue, difference, self.field.expand(slabs.shape[0], -1, -1, -1)], 1)
+        close = torch.cat([slabs, narrow], 1)
+        if corners is not None:
+            around, close = part_of(around, corners, cells), part_of(close, corners * CELL_PX, cells * CELL_PX)
+        seen = torch.cat([self.cells(close), around], 1)
+        first, centre = self.neighbours * self.windows, self.neighbours
+        own = torch.cat([close[:, first : first + self.windows], close[:, slabs.shape[1] + centre, None]], 1)
+        levels = [self.stem(seen)]
         for down in self.down:
             levels.append(down(levels[-1]))
         x = self.dropped(levels[-1])
         for level in reversed(range(len(self.up))):
             x = functional.interpolate(self.narrow[level](x), scale_factor=2.0, mode="nearest")
             x = self.up[level](torch.cat([x, levels[level]], 1))
-        first, centre = self.neighbours * self.windows, self.neighbours
-        own = torch.cat([slabs[:, first : first + self.windows], narrow[:, centre : centre + 1]], 1)
         return self.voxel(self.fine(torch.cat([self.spread(x), self.halves(own)], 1)))
+
+
+def part_of(images, corners, size):
+    """Of each image [n, channels, rows, columns] the square of `size` that begins at its corner (row, column)."""
+    parts = [image[:, row : row + size, column : column + size] for image, (row, column) in zip(images, corners.tolist())]
+    return torch.stack(parts).to(memory_format=torch.channels_last)
 
 
 def stretched(brain):

@@ -22,32 +22,50 @@ from torch.nn import functional
 
 import augment
 from data import ANY, BLOOD, KINDS, UNKNOWN, folds
-from network import Network, suspicion
+from network import CELL_PX, Network, part_of, suspicion
 from samples import FAR, HALF_MM, WITHIN, Samples
 
-CONFIG = {
-    # Strong rims along the skull first, so that no scanner's is taken for blood; then weaker ones, so that thin blood is seen there.
-    # batch: slabs without blood (so many of them with something like it), with it, heads into which blood was put, phantoms.
-    # kind_shares: of slabs with blood, which kind (IPH, IVH, SAH, SDH, EDH). start_kept: share of the weights at the stage's
-    # start in those at its end.
-    "stages": [
+# The stages of training, by where it runs: what ships was made on a GPU; two cores have time for an eighth of that (decision 12).
+# batch: slabs without blood (so many of them with something like it), with it, heads into which blood was put, phantoms.
+# kind_shares: of slabs with blood, which kind (IPH, IVH, SAH, SDH, EDH). start_kept: share of the weights at the stage's
+# start in those at its end. crop_cells: side of what is shown of a slab, in cells; None: all of it. blood_loss: weight of the
+# voxels' loss, a mean over all of them; of a crop more of them are blood.
+STAGES = {
+    # Strong rims along the skull first, so that no scanner's is taken for blood; then weaker ones.
+    "cuda": [
         {
-            "iterations": 4700, "rate": 2e-3, "start_kept": 0.0,
+            "iterations": 4700, "rate": 2e-3, "start_kept": 0.0, "mean_decay": 0.999, "crop_cells": None, "blood_loss": 16.0,
             "batch": {"quiet": 10, "bleeding": 9, "synthetic": 8, "phantom": 5}, "lookalikes": 4,
             "kind_shares": [0.26, 0.12, 0.14, 0.22, 0.26],
             "hardened_share": 0.5, "rims": [[60, [0.7, 2]], [45, [2, 5]], [12, [6, 15]]], "skew": 1,
         },
         {
-            "iterations": 2200, "rate": 1e-3, "start_kept": 0.5,
+            "iterations": 2200, "rate": 1e-3, "start_kept": 0.5, "mean_decay": 0.999, "crop_cells": None, "blood_loss": 16.0,
             "batch": {"quiet": 10, "bleeding": 9, "synthetic": 7, "phantom": 6}, "lookalikes": 4,
             "kind_shares": [0.24, 0.11, 0.17, 0.25, 0.23],
             "hardened_share": 0.4, "rims": [[50, [0.7, 2]], [28, [2, 5]], [10, [6, 15]]], "skew": 2,
         },
     ],
+    # Crops around blood first, which show most in the least time; then whole slabs, whose most suspicious place is what is asked.
+    "cpu": [
+        {
+            "iterations": 2300, "rate": 2e-3, "start_kept": 0.0, "mean_decay": 0.998, "crop_cells": 32, "blood_loss": 6.0,
+            "batch": {"quiet": 5, "bleeding": 4, "synthetic": 4, "phantom": 3}, "lookalikes": 2,
+            "kind_shares": [0.24, 0.11, 0.17, 0.25, 0.23],
+            "hardened_share": 0.5, "rims": [[60, [0.7, 2]], [40, [2, 5]], [12, [6, 15]]], "skew": 2,
+        },
+        {
+            "iterations": 550, "rate": 7e-4, "start_kept": 0.0, "mean_decay": 0.998, "crop_cells": None, "blood_loss": 16.0,
+            "batch": {"quiet": 6, "bleeding": 4, "synthetic": 3, "phantom": 3}, "lookalikes": 2,
+            "kind_shares": [0.24, 0.11, 0.17, 0.25, 0.23],
+            "hardened_share": 0.5, "rims": [[60, [0.7, 2]], [40, [2, 5]], [12, [6, 15]]], "skew": 2,
+        },
+    ],
+}
+CONFIG = {
     "weight_decay": 0.05,
     "warm_up": 0.1,
-    "mean_decay": 0.999,
-    "loss_weights": {"blood": 16.0, "dice": 1.0, "kind": 0.4, "boxed": 0.15, "slab": 0.4},
+    "loss_weights": {"dice": 1.0, "kind": 0.4, "boxed": 0.15, "slab": 0.4},
     "blood_weight": 2.0,
     "shifted_share": 0.2,
     "thickened_share": 0.4,
@@ -55,14 +73,17 @@ CONFIG = {
     "offset_hu": 3.0,
     "kept_every": 500,
 }
-PARTS = tuple(CONFIG["loss_weights"])
+PARTS = "blood", *CONFIG["loss_weights"]
 # Pixels of a box that are taken to be blood.
 BOXED_PX = 12
+# A crop: how many of a bleeding slab's are around its blood, how far from its middle at most, and how much of the slab's
+# blood (or of the box where it is) must show to say that the crop bleeds.
+AROUND_BLOOD, ASIDE_CELLS, SHOWN = 0.9, 9, 0.5
 AHEAD = 4
 
 
 def learnable(drawn, contract, device, stage):
-    """What `Samples.batch` drew → the network's input, targets [n, 3, side, side], labels; augmented."""
+    """What `Samples.batch` drew → what `Network.voxels` takes, targets [n, 3, side, side], labels; augmented."""
     hu, around, target, labels, mixable = (torch.from_numpy(one).to(device, non_blocking=True) for one in drawn)
     hu, count = hu.float(), stage["lookalikes"]
     within = (around[:count, 1:2] >= WITHIN).float()
@@ -72,10 +93,38 @@ def learnable(drawn, contract, device, stage):
     hu = augment.restacked(hu, mixable, CONFIG["shifted_share"], CONFIG["thickened_share"])
     hu, target = augment.moved(hu, target.float(), CONFIG["moved"])
     slabs = augment.windowed(augment.scanned(hu, CONFIG["offset_hu"]), contract)
-    return slabs.to(memory_format=torch.channels_last), target, labels
+    slabs = slabs.to(memory_format=torch.channels_last)
+    if stage["crop_cells"] is None:
+        return (slabs,), target, labels
+    corners = corners_of(hu, target, stage["crop_cells"])
+    cropped = part_of(target, corners * CELL_PX, stage["crop_cells"] * CELL_PX)
+    whole_px, cropped_px = (bleeding(one).sum((1, 2)) for one in (target, cropped))
+    shown = cropped_px >= SHOWN * whole_px
+    labels = torch.where((labels == 1) & ~shown[:, None], -1, labels)
+    cropped[:, 2] *= shown[:, None, None]
+    return (slabs, corners, stage["crop_cells"]), cropped, labels
 
 
-def loss_of(voxels, target, labels):
+def bleeding(target):
+    """Where blood is, or is somewhere: [n, rows, columns]."""
+    share, _, boxed = target.unbind(1)
+    return ((share >= BLOOD / 2) & (share != UNKNOWN)) | (boxed > 0)
+
+
+def corners_of(hu, target, cells):
+    """Where each slab's crop begins, in cells: [n, 2]; around blood, or around any soft tissue."""
+    tissue = ((hu[:, 1] > 5) & (hu[:, 1] < 90)).float()
+    blood = bleeding(target).float() * (torch.rand(len(hu), 1, 1, device=hu.device) < AROUND_BLOOD)
+    places = torch.where(blood.sum((1, 2), keepdim=True) > 0, blood, tissue + 1e-6)
+    places = functional.max_pool2d(places[:, None], CELL_PX)[:, 0]
+    most = places.shape[-1] - cells
+    place = torch.multinomial(places.flatten(1), 1)
+    middle = torch.cat([place // places.shape[-1], place % places.shape[-1]], 1)
+    aside = torch.randint(-ASIDE_CELLS, ASIDE_CELLS + 1, middle.shape, device=hu.device)
+    return (middle + aside - cells // 2).clamp(0, most)
+
+
+def loss_of(voxels, target, labels, blood_weight):
     voxels = voxels.float()
     share, kind, boxed = target.unbind(1)
     known = (share != UNKNOWN).float()
@@ -92,7 +141,8 @@ def loss_of(voxels, target, labels):
         boxed_loss_of(voxels[:, ANY], boxed > 0),
         slab_loss_of(suspicion(voxels), labels),
     )
-    return sum(CONFIG["loss_weights"][name] * part for name, part in zip(PARTS, parts)), parts
+    weights = {"blood": blood_weight, **CONFIG["loss_weights"]}
+    return sum(weights[name] * part for name, part in zip(PARTS, parts)), parts
 
 
 def kind_loss_of(kinds, kind):
@@ -120,13 +170,14 @@ def slab_loss_of(suspicions, labels):
 class RunningMean:
     """The exponential mean of weights and of batch statistics."""
 
-    def __init__(self, network):
+    def __init__(self, network, decay):
+        self.decay = decay
         self.values = {name: value.detach().clone() for name, value in network.state_dict().items()}
         self.steps = 0
 
     def update(self, network):
         self.steps += 1
-        decay = min(CONFIG["mean_decay"], (1 + self.steps) / (10 + self.steps))
+        decay = min(self.decay, (1 + self.steps) / (10 + self.steps))
         now = {name: value for name, value in network.state_dict().items() if value.dtype.is_floating_point}
         torch._foreach_lerp_([self.values[name] for name in now], list(now.values()), 1 - decay)
 
@@ -154,12 +205,12 @@ def train(network, samples, contract, stage, device, say, keep):
         optimizer, max_lr=rate, total_steps=iterations, pct_start=CONFIG["warm_up"]
     )
     start = {name: value.detach().clone() for name, value in network.state_dict().items()}
-    mean, started, recent, losses = RunningMean(network), time.time(), [], []
+    mean, started, recent, losses = RunningMean(network, stage["mean_decay"]), time.time(), [], []
     for iteration, drawn in enumerate(drawn_ahead(samples, stage)):
-        slabs, target, labels = learnable(drawn, contract, device, stage)
+        seen, target, labels = learnable(drawn, contract, device, stage)
         with torch.autocast(device, dtype=torch.bfloat16):
-            voxels = network.voxels(slabs)
-        loss, parts = loss_of(voxels, target, labels)
+            voxels = network.voxels(*seen)
+        loss, parts = loss_of(voxels, target, labels, stage["blood_loss"])
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         nn.utils.clip_grad_norm_(network.parameters(), 3.0)
@@ -216,7 +267,7 @@ def main():
         network.load_state_dict(torch.load(options.out / f"fold-{options.fold}.pt"))
     network = network.to(options.device, memory_format=torch.channels_last).train()
     losses = []
-    for stage in CONFIG["stages"][options.first_stage :]:
+    for stage in STAGES[options.device][options.first_stage :]:
         stage = {**stage, "iterations": round(options.part * stage["iterations"])}
         weights, of_stage = train(network, samples, contract, stage, options.device, lambda line: print(line, flush=True), keep)
         network.load_state_dict(weights)
@@ -236,7 +287,7 @@ def main():
         "device": torch.cuda.get_device_name() if options.device == "cuda" else f"CPU, {options.threads} threads",
         "minutes": round((time.time() - started) / 60, 1),
         "torch": torch.__version__,
-        "config": CONFIG,
+        "config": {**CONFIG, "stages": STAGES[options.device]},
         "loss_every_50": losses,
     }
     (options.out / f"fold-{options.fold}.json").write_text(json.dumps(record, indent=1) + "\n")

@@ -2,7 +2,9 @@
 
 use std::path::{Path, PathBuf};
 
+use fixtures::phantom::Side as TrueSide;
 use models::analysis::{Watch, analyse};
+use models::findings::Side;
 use models::report::StudyReport;
 use models::runtime::{Library, Network};
 use pipeline::intake::read_instance;
@@ -52,4 +54,14 @@ pub fn report_of(folder: &Path, network: &mut Network) -> StudyReport {
     };
     let uid = &instances[0].study_uid;
     analyse(uid, &instances, Ok(network), &limits, watch).report
+}
+
+/// The side that Tez must name for blood on the side `truth`, in a head that may be mirrored.
+#[must_use]
+pub fn side_of(truth: TrueSide, mirrored: bool) -> Side {
+    match (truth, mirrored) {
+        (TrueSide::Left, false) | (TrueSide::Right, true) => Side::Left,
+        (TrueSide::Right, false) | (TrueSide::Left, true) => Side::Right,
+        (TrueSide::Bilateral, _) => Side::Bilateral,
+    }
 }

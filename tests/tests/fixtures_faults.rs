@@ -5,16 +5,15 @@ use std::path::Path;
 use fixtures::catalogue::{self, Entry};
 use fixtures::faults::{self, Fault, FaultExpected};
 use fixtures::manifest::{Manifest, RECORDED, Record};
-use fixtures::phantom::{BleedKind, Side as TrueSide, Subject, Truth};
+use fixtures::phantom::{BleedKind, Subject, Truth};
 use fixtures::study::{Studio, write_files};
-use models::findings::Side;
 use models::report::StudyReport;
 use models::runtime::Network;
 use pipeline::intake::read_instance;
 use pipeline::limits::Limits;
 use pipeline::reason::{Reason, ReasonCode};
 use serde_json::Value;
-use tests::shipped::{files_of, network, report_of};
+use tests::shipped::{files_of, network, report_of, side_of};
 
 /// What the network is held to whatever is odd about a study: bleeds in the tissue of at least this size.
 const PLAIN_BLEED_ML: f64 = 20.0;
@@ -233,11 +232,7 @@ fn truth_disagreements(truth: &Truth, report: &StudyReport) -> Vec<String> {
     if bleed.kind != BleedKind::Intraparenchymal || bleed.volume_ml < PLAIN_BLEED_ML {
         return Vec::new();
     }
-    let side = match bleed.side {
-        TrueSide::Left => Side::Left,
-        TrueSide::Right => Side::Right,
-        TrueSide::Bilateral => Side::Bilateral,
-    };
+    let side = side_of(bleed.side, false);
     let volume_ml = finding.volume_ml.unwrap_or(0.0);
     let is_near = (0.85..1.15).contains(&(volume_ml / bleed.volume_ml));
     let is_right = finding.present && finding.side == Some(side) && is_near;

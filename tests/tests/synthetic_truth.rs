@@ -1,6 +1,5 @@
 //! The shipped model on synthetic heads whose truth is known: that its answer does not depend on how
-//! a head is scanned. `--no-capture` prints every answer. Subdural blood is not held to it yet:
-//! `docs/known-wrong.md`.
+//! a head is scanned. `--no-capture` prints every answer.
 #![expect(
     clippy::print_stdout,
     reason = "every answer is worth reading when one is off"
@@ -9,10 +8,10 @@
 use fixtures::phantom::{Bleed, BleedKind, HeadPlan, Pose, Side as TrueSide, Subject};
 use fixtures::plan::{SeriesPlan, Stack, Stepping, StudyPlan};
 use fixtures::study::Studio;
-use models::findings::{Finding, Side};
+use models::findings::Finding;
 use models::report::ReportState;
 use models::runtime::Network;
-use tests::shipped::{network, report_of};
+use tests::shipped::{network, report_of, side_of};
 
 /// Largest difference that another scan of the same head may make.
 const PROBABILITY_DIFFERENCE_MAX: f64 = 0.05;
@@ -96,14 +95,6 @@ fn answer(scan: &Scan, bleeds: &[Bleed], network: &mut Network) -> Finding {
     finding
 }
 
-fn side_of(side: TrueSide, mirrored: bool) -> Side {
-    match (side, mirrored) {
-        (TrueSide::Left, false) | (TrueSide::Right, true) => Side::Left,
-        (TrueSide::Right, false) | (TrueSide::Left, true) => Side::Right,
-        (TrueSide::Bilateral, _) => Side::Bilateral,
-    }
-}
-
 fn check(bleed: &Bleed) {
     println!("{bleed:?}");
     let (mut network, mut faults) = (network(2), Vec::new());
@@ -137,6 +128,11 @@ fn thirty_ml_in_the_tissue_are_the_same_however_they_are_scanned() {
 #[test]
 fn an_epidural_of_forty_ml_is_the_same_however_it_is_scanned() {
     check(&Bleed::new(BleedKind::Epidural, TrueSide::Right, 40.0));
+}
+
+#[test]
+fn a_subdural_of_forty_ml_is_the_same_however_it_is_scanned() {
+    check(&Bleed::new(BleedKind::Subdural, TrueSide::Left, 40.0));
 }
 
 #[test]
