@@ -28,16 +28,16 @@ WEIGHTS, RUNS, DOCS = HERE.parent / "weights", HERE / "runs", ROOT / "docs/image
 # Phantom pairs, to learn from (training adds noise of its own), to choose voxel thresholds on, to measure volumes on: how many, and their seed.
 PHANTOMS = {"phantoms": (220, 7, "noiseless"), "phantoms_chosen": (60, 13), "phantoms_apart": (60, 11)}
 LARGEST_DIFFERENCE = 1e-3
-# glibc gives large blocks back at once; fetched anew for every batch they cost a CPU a third of its time.
-KEEP_MEMORY = {"MALLOC_MMAP_THRESHOLD_": "1000000000", "MALLOC_TRIM_THRESHOLD_": "1000000000"}
+# glibc gives large blocks back at once, to fetch them anew for every batch.
+KEEP_MEMORY = {**os.environ, "MALLOC_MMAP_THRESHOLD_": "1000000000", "MALLOC_TRIM_THRESHOLD_": "1000000000"}
 
 
-def step(result, command, more_environment=None):
+def step(result, command, environment=None):
     """Runs `command` unless its `result` is there."""
     if result.exists():
         return
     print("->", result, flush=True)
-    subprocess.run([str(part) for part in command], check=True, stdout=sys.stderr, env={**os.environ, **(more_environment or {})})
+    subprocess.run([str(part) for part in command], check=True, stdout=sys.stderr, env=environment)
 
 
 def always(command):

@@ -30,35 +30,35 @@ from samples import FAR, HALF_MM, WITHIN, Samples
 # kind_shares: of slabs with blood, which kind (IPH, IVH, SAH, SDH, EDH). start_kept: share of the weights at the stage's
 # start in those at its end. crop_cells: side of what is shown of a slab, in cells; None: all of it. blood_loss: weight of the
 # voxels' loss, a mean over all of them; of a crop more of them are blood.
+THIN_BLOOD_OFTEN = [0.24, 0.11, 0.17, 0.25, 0.23]
+ON_GPU = {"mean_decay": 0.999, "crop_cells": None, "blood_loss": 16.0, "lookalikes": 4}
+ON_TWO_CORES = {
+    "start_kept": 0.0, "mean_decay": 0.998, "lookalikes": 2, "kind_shares": THIN_BLOOD_OFTEN,
+    "hardened_share": 0.5, "rims": [[60, [0.7, 2]], [40, [2, 5]], [12, [6, 15]]], "skew": 2,
+}
 STAGES = {
     # Strong rims along the skull first, so that no scanner's is taken for blood; then weaker ones.
     "cuda": [
         {
-            "iterations": 4700, "rate": 2e-3, "start_kept": 0.0, "mean_decay": 0.999, "crop_cells": None, "blood_loss": 16.0,
-            "batch": {"quiet": 10, "bleeding": 9, "synthetic": 8, "phantom": 5}, "lookalikes": 4,
-            "kind_shares": [0.26, 0.12, 0.14, 0.22, 0.26],
+            **ON_GPU, "iterations": 4700, "rate": 2e-3, "start_kept": 0.0,
+            "batch": {"quiet": 10, "bleeding": 9, "synthetic": 8, "phantom": 5}, "kind_shares": [0.26, 0.12, 0.14, 0.22, 0.26],
             "hardened_share": 0.5, "rims": [[60, [0.7, 2]], [45, [2, 5]], [12, [6, 15]]], "skew": 1,
         },
         {
-            "iterations": 2200, "rate": 1e-3, "start_kept": 0.5, "mean_decay": 0.999, "crop_cells": None, "blood_loss": 16.0,
-            "batch": {"quiet": 10, "bleeding": 9, "synthetic": 7, "phantom": 6}, "lookalikes": 4,
-            "kind_shares": [0.24, 0.11, 0.17, 0.25, 0.23],
+            **ON_GPU, "iterations": 2200, "rate": 1e-3, "start_kept": 0.5,
+            "batch": {"quiet": 10, "bleeding": 9, "synthetic": 7, "phantom": 6}, "kind_shares": THIN_BLOOD_OFTEN,
             "hardened_share": 0.4, "rims": [[50, [0.7, 2]], [28, [2, 5]], [10, [6, 15]]], "skew": 2,
         },
     ],
     # Crops around blood first, which show most in the least time; then whole slabs, whose most suspicious place is what is asked.
     "cpu": [
         {
-            "iterations": 2300, "rate": 2e-3, "start_kept": 0.0, "mean_decay": 0.998, "crop_cells": 32, "blood_loss": 6.0,
-            "batch": {"quiet": 5, "bleeding": 4, "synthetic": 4, "phantom": 3}, "lookalikes": 2,
-            "kind_shares": [0.24, 0.11, 0.17, 0.25, 0.23],
-            "hardened_share": 0.5, "rims": [[60, [0.7, 2]], [40, [2, 5]], [12, [6, 15]]], "skew": 2,
+            **ON_TWO_CORES, "iterations": 2300, "rate": 2e-3, "crop_cells": 32, "blood_loss": 6.0,
+            "batch": {"quiet": 5, "bleeding": 4, "synthetic": 4, "phantom": 3},
         },
         {
-            "iterations": 550, "rate": 7e-4, "start_kept": 0.0, "mean_decay": 0.998, "crop_cells": None, "blood_loss": 16.0,
-            "batch": {"quiet": 6, "bleeding": 4, "synthetic": 3, "phantom": 3}, "lookalikes": 2,
-            "kind_shares": [0.24, 0.11, 0.17, 0.25, 0.23],
-            "hardened_share": 0.5, "rims": [[60, [0.7, 2]], [40, [2, 5]], [12, [6, 15]]], "skew": 2,
+            **ON_TWO_CORES, "iterations": 550, "rate": 7e-4, "crop_cells": None, "blood_loss": 16.0,
+            "batch": {"quiet": 6, "bleeding": 4, "synthetic": 3, "phantom": 3},
         },
     ],
 }
@@ -96,13 +96,18 @@ def learnable(drawn, contract, device, stage):
     slabs = slabs.to(memory_format=torch.channels_last)
     if stage["crop_cells"] is None:
         return (slabs,), target, labels
-    corners = corners_of(hu, target, stage["crop_cells"])
-    cropped = part_of(target, corners * CELL_PX, stage["crop_cells"] * CELL_PX)
-    whole_px, cropped_px = (bleeding(one).sum((1, 2)) for one in (target, cropped))
-    shown = cropped_px >= SHOWN * whole_px
+    return crops_of(slabs, hu, target, labels, stage["crop_cells"])
+
+
+def crops_of(slabs, hu, target, labels, cells):
+    """The same of a crop of each slab; what of its blood does not show is not asked for."""
+    blood = bleeding(target)
+    corners = corners_of(hu, blood, cells)
+    cropped = part_of(target, corners * CELL_PX, cells * CELL_PX)
+    shown = bleeding(cropped).sum((1, 2)) >= SHOWN * blood.sum((1, 2))
     labels = torch.where((labels == 1) & ~shown[:, None], -1, labels)
     cropped[:, 2] *= shown[:, None, None]
-    return (slabs, corners, stage["crop_cells"]), cropped, labels
+    return (slabs, corners, cells), cropped, labels
 
 
 def bleeding(target):
@@ -111,10 +116,10 @@ def bleeding(target):
     return ((share >= BLOOD / 2) & (share != UNKNOWN)) | (boxed > 0)
 
 
-def corners_of(hu, target, cells):
+def corners_of(hu, blood, cells):
     """Where each slab's crop begins, in cells: [n, 2]; around blood, or around any soft tissue."""
     tissue = ((hu[:, 1] > 5) & (hu[:, 1] < 90)).float()
-    blood = bleeding(target).float() * (torch.rand(len(hu), 1, 1, device=hu.device) < AROUND_BLOOD)
+    blood = blood.float() * (torch.rand(len(hu), 1, 1, device=hu.device) < AROUND_BLOOD)
     places = torch.where(blood.sum((1, 2), keepdim=True) > 0, blood, tissue + 1e-6)
     places = functional.max_pool2d(places[:, None], CELL_PX)[:, 0]
     most = places.shape[-1] - cells
