@@ -34,6 +34,8 @@ BLOOD, UNKNOWN = 250, 255
 BONE_HU = 250.0
 # Heads that are no patients of ct-ich are numbered downwards from here.
 FIRST_OTHER, FIRST_APART = -2, -1000
+# As `training_heads` marks blood.
+MARK_HU = 500.0
 WHITE_HU, AIR_HU = 900.0, -1000.0
 
 
@@ -263,15 +265,14 @@ def load_apart(slabs):
 
 
 def load_phantoms(slabs, pairs):
-    """Synthetic heads of fixtures' `training_heads`: the pair's difference is the blood."""
+    """Synthetic heads of fixtures' `training_heads`; where blood is marked by MARK_HU a voxel shows its share of it."""
     heads = []
     for row in csv.DictReader(pairs.open()):
         kind = PHANTOM_KINDS[row["kind"]]
         with_blood, _ = read_slabs(slabs, row["with_uid"])
         without, _ = read_slabs(slabs, row["without_uid"])
-        contrast = np.maximum(64.0 - np.clip(without, 5, 40), 10)
-        share = np.clip((with_blood - without) / contrast, 0, 1)
-        share[share < 0.05] = 0
+        marked, _ = read_slabs(slabs, row["marked_uid"])
+        share = np.clip((marked - with_blood) / MARK_HU, 0, 1)
         for hu, blood in ((without, None), (with_blood, share)):
             labels = np.zeros((len(hu), len(KINDS)), np.int8)
             head = Head(row["with_uid"], -1, np.rint(hu).astype(np.int16), labels, np.zeros((0,)))

@@ -26,7 +26,7 @@ HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
 WEIGHTS, RUNS, DOCS = HERE.parent / "weights", HERE / "runs", ROOT / "docs/images"
 # Phantom pairs, to learn from (training adds noise of its own), to choose voxel thresholds on, to measure volumes on: how many, and their seed.
-PHANTOMS = {"phantoms": (220, 7, "noiseless"), "phantoms_chosen": (60, 13), "phantoms_apart": (60, 11)}
+PHANTOMS = {"phantoms": (300, 7, "noiseless"), "phantoms_chosen": (60, 13), "phantoms_apart": (60, 11)}
 LARGEST_DIFFERENCE = 1e-3
 # glibc gives large blocks back at once, to fetch them anew for every batch.
 KEEP_MEMORY = {**os.environ, "MALLOC_MMAP_THRESHOLD_": "1000000000", "MALLOC_TRIM_THRESHOLD_": "1000000000"}
@@ -66,13 +66,15 @@ def prepare(options):
 
 def train(options):
     networks = options.work / "networks"
+    shared = networks / "fold-shared.pt"
 
-    def one(fold):
-        arguments = [options.work / "data.pkl", options.work / "synthetic", networks, "--fold", fold]
-        step(networks / f"fold-{fold}.pt", python("train.py", *arguments, "--part", options.part), KEEP_MEMORY)
+    def one(fold, *more):
+        arguments = [options.work / "data.pkl", options.work / "synthetic", networks, "--fold", fold, "--part", options.part, *more]
+        step(networks / f"fold-{fold}.pt", python("train.py", *arguments), KEEP_MEMORY)
 
+    one("shared", "--threads", options.jobs)
     with ThreadPoolExecutor(options.jobs) as pool:
-        list(pool.map(one, FOLDS))
+        list(pool.map(lambda fold: one(fold, "--start", shared), FOLDS))
 
 
 def measure(options):
@@ -83,7 +85,7 @@ def measure(options):
     step(answers, python("predict.py", data, work / "slabs", networks, answers))
     always(python("fit_slabs.py", data, answers, networks))
     RUNS.mkdir(exist_ok=True)
-    for fold in FOLDS:
+    for fold in ("shared", *FOLDS):
         shutil.copy(networks / f"fold-{fold}.json", RUNS)
     always(python("voxel_thresholds.py", *chosen, networks / "fold-none.fitted.pt", thresholds))
     always(python("figures.py", data, answers, options.teacher, thresholds, figures, *filter(None, [options.teacher_answers])))

@@ -85,7 +85,7 @@ class Samples:
         if self.apart and draw > 0.93:
             head = self.choice(self.apart)
         else:
-            head = self.choice(self.others if draw < 0.12 else self.free if draw < 0.65 else self.heads)
+            head = self.choice(self.others if draw < 0.12 or not self.heads else self.free if draw < 0.65 else self.heads)
         return self.of_head(head, self.choice(np.nonzero(head.labels[:, ANY] == 0)[0]))
 
     def synthetic(self):

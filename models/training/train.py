@@ -1,9 +1,10 @@
 """Trains one network: on four folds of patients, or on all of them.
 
-usage: train.py DATA.pkl SYNTHETIC OUT --fold 0..4|none [--part P] [--first-stage N] [--seed N]
+usage: train.py DATA.pkl SYNTHETIC OUT --fold shared|0..4|none [--start NETWORK.pt] [--part P] [--first-stage N] [--seed N]
 
 DATA.pkl is what prepare_data.py wrote, SYNTHETIC what prepare_synthetic.py did. OUT/fold-F.pt gets the weights (their running mean),
-OUT/fold-F.json what was done. --first-stage N goes on from OUT/fold-F.pt, as the stage before left it; --part shortens the stages. Heads kept apart (prepare_data.py) are for the final network (`none`) alone. Runs on a GPU where there is one.
+OUT/fold-F.json what was done. `shared` learns from what every fold may know: phantoms, slices of other scanners and blood put into those;
+--start goes on from there. --first-stage N goes on from OUT/fold-F.pt, as the stage before left it; --part shortens the stages. Heads kept apart (prepare_data.py) are for the final network (`none`) alone. Runs on a GPU where there is one.
 """
 
 import argparse
@@ -25,7 +26,8 @@ from data import ANY, BLOOD, KINDS, UNKNOWN, folds
 from network import CELL_PX, Network, part_of, suspicion
 from samples import FAR, HALF_MM, WITHIN, Samples
 
-# The stages of training, by where it runs: what ships was made on a GPU; two cores have time for an eighth of that (decision 12).
+# The stages of training, by where it runs: what ships was made on a GPU; two cores have time for an eighth of that (decision 12),
+# so what holds for every fold they learn once (`shared`).
 # batch: slabs without blood (so many of them with something like it), with it, heads into which blood was put, phantoms.
 # kind_shares: of slabs with blood, which kind (IPH, IVH, SAH, SDH, EDH). start_kept: share of the weights at the stage's
 # start in those at its end. crop_cells: side of what is shown of a slab, in cells; None: all of it. blood_loss: weight of the
@@ -38,7 +40,7 @@ ON_TWO_CORES = {
 }
 STAGES = {
     # Strong rims along the skull first, so that no scanner's is taken for blood; then weaker ones.
-    "cuda": [
+    "cuda": {"shared": [], "own": [
         {
             **ON_GPU, "iterations": 4700, "rate": 2e-3, "start_kept": 0.0,
             "batch": {"quiet": 10, "bleeding": 9, "synthetic": 8, "phantom": 5}, "kind_shares": [0.26, 0.12, 0.14, 0.22, 0.26],
@@ -49,23 +51,35 @@ STAGES = {
             "batch": {"quiet": 10, "bleeding": 9, "synthetic": 7, "phantom": 6}, "kind_shares": THIN_BLOOD_OFTEN,
             "hardened_share": 0.4, "rims": [[50, [0.7, 2]], [28, [2, 5]], [10, [6, 15]]], "skew": 2,
         },
-    ],
+    ]},
     # Crops around blood first, which show most in the least time; then whole slabs, whose most suspicious place is what is asked.
-    "cpu": [
-        {
-            **ON_TWO_CORES, "iterations": 2300, "rate": 2e-3, "crop_cells": 32, "blood_loss": 6.0,
-            "batch": {"quiet": 5, "bleeding": 4, "synthetic": 4, "phantom": 3},
-        },
-        {
-            **ON_TWO_CORES, "iterations": 550, "rate": 7e-4, "crop_cells": None, "blood_loss": 16.0,
-            "batch": {"quiet": 6, "bleeding": 4, "synthetic": 3, "phantom": 3},
-        },
-    ],
+    "cpu": {
+        "shared": [
+            {
+                **ON_TWO_CORES, "iterations": 3500, "rate": 2e-3, "crop_cells": 32, "blood_loss": 6.0,
+                "batch": {"quiet": 3, "synthetic": 4, "phantom": 9},
+            },
+            {
+                **ON_TWO_CORES, "iterations": 500, "rate": 1e-3, "crop_cells": None, "blood_loss": 16.0,
+                "batch": {"quiet": 3, "synthetic": 4, "phantom": 9},
+            },
+        ],
+        "own": [
+            {
+                **ON_TWO_CORES, "iterations": 900, "rate": 1.5e-3, "crop_cells": 32, "blood_loss": 6.0,
+                "batch": {"quiet": 5, "bleeding": 4, "synthetic": 4, "phantom": 3},
+            },
+            {
+                **ON_TWO_CORES, "iterations": 1000, "rate": 1e-3, "crop_cells": None, "blood_loss": 16.0,
+                "batch": {"quiet": 6, "bleeding": 4, "synthetic": 3, "phantom": 3},
+            },
+        ],
+    },
 }
 CONFIG = {
     "weight_decay": 0.05,
     "warm_up": 0.1,
-    "loss_weights": {"dice": 1.0, "kind": 0.4, "boxed": 0.15, "slab": 0.4},
+    "loss_weights": {"dice": 1.0, "kind": 0.8, "boxed": 0.15, "slab": 0.4},
     "blood_weight": 2.0,
     "shifted_share": 0.2,
     "thickened_share": 0.4,
@@ -243,7 +257,8 @@ def main():
     parser.add_argument("data", type=Path)
     parser.add_argument("synthetic", type=Path)
     parser.add_argument("out", type=Path)
-    parser.add_argument("--fold", required=True, help="the fold that is left out, or none")
+    parser.add_argument("--fold", required=True, help="the fold that is left out, or none; shared: all of them")
+    parser.add_argument("--start", type=Path, help="weights to go on from")
     parser.add_argument("--part", type=float, default=1.0)
     parser.add_argument("--first-stage", type=int, default=0)
     parser.add_argument("--seed", type=int, default=20261128)
@@ -255,9 +270,9 @@ def main():
     heads, phantoms, others, apart, contract = pickle.loads(options.data.read_bytes())
     apart = apart if options.fold == "none" else []
     fold_of = folds(heads)
-    kept = [head for head in heads if options.fold == "none" or fold_of[head.patient] != int(options.fold)]
+    kept = [head for head in heads if options.fold not in ("shared", str(fold_of[head.patient]))]
     started = time.time()
-    seed = options.seed + (9 if options.fold == "none" else int(options.fold)) + 100 * options.first_stage
+    seed = options.seed + int({"none": 9, "shared": 8}.get(options.fold, options.fold)) + 100 * options.first_stage
     options.out.mkdir(parents=True, exist_ok=True)
 
     def keep(values):
@@ -268,11 +283,13 @@ def main():
     torch.manual_seed(seed)
     torch.backends.cudnn.benchmark = True
     network = Network(windows=len(contract["windows"]), neighbours=contract["neighbours"])
-    if options.first_stage:
-        network.load_state_dict(torch.load(options.out / f"fold-{options.fold}.pt"))
+    start = options.out / f"fold-{options.fold}.pt" if options.first_stage else options.start
+    if start:
+        network.load_state_dict(torch.load(start))
     network = network.to(options.device, memory_format=torch.channels_last).train()
-    losses = []
-    for stage in STAGES[options.device][options.first_stage :]:
+    weights, losses = network.state_dict(), []
+    stages = STAGES[options.device]["shared" if options.fold == "shared" else "own"]
+    for stage in stages[options.first_stage :]:
         stage = {**stage, "iterations": round(options.part * stage["iterations"])}
         weights, of_stage = train(network, samples, contract, stage, options.device, lambda line: print(line, flush=True), keep)
         network.load_state_dict(weights)
@@ -292,7 +309,7 @@ def main():
         "device": torch.cuda.get_device_name() if options.device == "cuda" else f"CPU, {options.threads} threads",
         "minutes": round((time.time() - started) / 60, 1),
         "torch": torch.__version__,
-        "config": {**CONFIG, "stages": STAGES[options.device]},
+        "config": {**CONFIG, "stages": stages},
         "loss_every_50": losses,
     }
     (options.out / f"fold-{options.fold}.json").write_text(json.dumps(record, indent=1) + "\n")
