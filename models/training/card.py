@@ -66,7 +66,7 @@ def known_failures(figures, voxels):
 FAILURES = [
     "Subarachnoid blood in sulci is mostly not seen: a synthetic one of 4 mL is missed; of 20 mL in the cisterns 3.3 mL are marked, and called intraparenchymal.",
     "Synthetic subdurals of 10, 40 and 100 mL (5, 10 and 15 mm thick) are called on the right side, but marked too small (5, 34 and 88 mL) and, "
-    "up to 40 mL, half or more of them as epidural: their kind is not to be relied on. Of wider, thinner ones of 8 to 28 mL 1 to 17 mL are marked: most of such blood is in voxels that are partly bone.",
+    "up to 40 mL, half or more of them as epidural: their kind is not to be relied on. Of others, mostly wider and thinner, of 8 to 28 mL 1 to 17 mL are marked: most of such blood is in voxels that are partly bone.",
     "Blood that is hardly denser than brain is missed: three of the five patients missed have at most 51 HU where it is labelled, one has 0.2 mL in one slice.",
     "The one head of another scanner at hand (GE, 7 mm, tilted) took part in training, and is silent. Of the five networks that had not "
     "learnt from it four alarm, with 1 to 3 mL at calcified choroid plexus and along the skull. Expect alarms of that sort at other scanners.",

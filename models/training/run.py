@@ -21,6 +21,7 @@ from pathlib import Path
 from card import VERSION
 from data import KINDS, folds
 from fit_slabs import FOLDS
+from train import DEVICE, STAGES
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
@@ -66,15 +67,17 @@ def prepare(options):
 
 def train(options):
     networks = options.work / "networks"
-    shared = networks / "fold-shared.pt"
+    start = []
 
     def one(fold, *more):
         arguments = [options.work / "data.pkl", options.work / "synthetic", networks, "--fold", fold, "--part", options.part, *more]
         step(networks / f"fold-{fold}.pt", python("train.py", *arguments), KEEP_MEMORY)
 
-    one("shared", "--threads", options.jobs)
+    if STAGES[DEVICE]["shared"]:
+        one("shared", "--threads", options.jobs)
+        start = ["--start", networks / "fold-shared.pt"]
     with ThreadPoolExecutor(options.jobs) as pool:
-        list(pool.map(lambda fold: one(fold, "--start", shared), FOLDS))
+        list(pool.map(lambda fold: one(fold, *start), FOLDS))
 
 
 def measure(options):
@@ -85,8 +88,8 @@ def measure(options):
     step(answers, python("predict.py", data, work / "slabs", networks, answers))
     always(python("fit_slabs.py", data, answers, networks))
     RUNS.mkdir(exist_ok=True)
-    for fold in ("shared", *FOLDS):
-        shutil.copy(networks / f"fold-{fold}.json", RUNS)
+    for record in networks.glob("fold-*.json"):
+        shutil.copy(record, RUNS)
     always(python("voxel_thresholds.py", *chosen, networks / "fold-none.fitted.pt", thresholds))
     always(python("figures.py", data, answers, options.teacher, thresholds, figures, *filter(None, [options.teacher_answers])))
     always(python("volumes.py", *apart, networks / "fold-none.fitted.pt", figures, thresholds, volumes))

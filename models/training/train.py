@@ -31,11 +31,12 @@ from samples import FAR, HALF_MM, WITHIN, Samples
 # batch: slabs without blood (so many of them with something like it), with it, heads into which blood was put, phantoms.
 # kind_shares: of slabs with blood, which kind (IPH, IVH, SAH, SDH, EDH). start_kept: share of the weights at the stage's
 # start in those at its end. crop_cells: side of what is shown of a slab, in cells; None: all of it. blood_loss: weight of the
-# voxels' loss, a mean over all of them; of a crop more of them are blood.
+# voxels' loss, a mean over all of them; of a crop more of them are blood. kind_loss: that of which kind it is.
 THIN_BLOOD_OFTEN = [0.24, 0.11, 0.17, 0.25, 0.23]
-ON_GPU = {"mean_decay": 0.999, "crop_cells": None, "blood_loss": 16.0, "lookalikes": 4}
+CROPS, WHOLE = {"crop_cells": 32, "blood_loss": 6.0}, {"crop_cells": None, "blood_loss": 16.0}
+ON_GPU = {**WHOLE, "mean_decay": 0.999, "lookalikes": 4, "kind_loss": 0.4}
 ON_TWO_CORES = {
-    "start_kept": 0.0, "mean_decay": 0.998, "lookalikes": 2, "kind_shares": THIN_BLOOD_OFTEN,
+    "start_kept": 0.0, "mean_decay": 0.998, "lookalikes": 2, "kind_loss": 0.8, "kind_shares": THIN_BLOOD_OFTEN,
     "hardened_share": 0.5, "rims": [[60, [0.7, 2]], [40, [2, 5]], [12, [6, 15]]], "skew": 2,
 }
 # What holds for every scanner is learnt with rims along the skull; strong ones to the end hide thin blood there.
@@ -58,21 +59,21 @@ STAGES = {
     "cpu": {
         "shared": [
             {
-                **ON_TWO_CORES, "iterations": 3500, "rate": 2e-3, "crop_cells": 32, "blood_loss": 6.0,
+                **ON_TWO_CORES, **CROPS, "iterations": 3500, "rate": 2e-3,
                 "batch": {"quiet": 3, "synthetic": 4, "phantom": 9},
             },
             {
-                **ON_TWO_CORES, "iterations": 500, "rate": 1e-3, "crop_cells": None, "blood_loss": 16.0,
+                **ON_TWO_CORES, **WHOLE, "iterations": 500, "rate": 1e-3,
                 "batch": {"quiet": 3, "synthetic": 4, "phantom": 9},
             },
         ],
         "own": [
             {
-                **ON_TWO_CORES, **WEAKER_RIMS, "iterations": 900, "rate": 1.5e-3, "crop_cells": 32, "blood_loss": 6.0,
+                **ON_TWO_CORES, **WEAKER_RIMS, **CROPS, "iterations": 900, "rate": 1.5e-3,
                 "batch": {"quiet": 5, "bleeding": 4, "synthetic": 4, "phantom": 3},
             },
             {
-                **ON_TWO_CORES, **WEAKER_RIMS, "iterations": 1000, "rate": 1e-3, "crop_cells": None, "blood_loss": 16.0,
+                **ON_TWO_CORES, **WEAKER_RIMS, **WHOLE, "iterations": 1000, "rate": 1e-3,
                 "batch": {"quiet": 6, "bleeding": 4, "synthetic": 3, "phantom": 3},
             },
         ],
@@ -81,7 +82,7 @@ STAGES = {
 CONFIG = {
     "weight_decay": 0.05,
     "warm_up": 0.1,
-    "loss_weights": {"dice": 1.0, "kind": 0.8, "boxed": 0.15, "slab": 0.4},
+    "loss_weights": {"dice": 1.0, "boxed": 0.15, "slab": 0.4},
     "blood_weight": 2.0,
     "shifted_share": 0.2,
     "thickened_share": 0.4,
@@ -89,13 +90,14 @@ CONFIG = {
     "offset_hu": 3.0,
     "kept_every": 500,
 }
-PARTS = "blood", *CONFIG["loss_weights"]
+PARTS = "blood", "kind", *CONFIG["loss_weights"]
 # Pixels of a box that are taken to be blood.
 BOXED_PX = 12
 # A crop: how many of a bleeding slab's are around its blood, how far from its middle at most, and how much of the slab's
 # blood (or of the box where it is) must show to say that the crop bleeds.
 AROUND_BLOOD, ASIDE_CELLS, SHOWN = 0.9, 9, 0.5
 AHEAD = 4
+DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 
 
 def learnable(drawn, contract, device, stage):
@@ -145,7 +147,7 @@ def corners_of(hu, blood, cells):
     return (middle + aside - cells // 2).clamp(0, most)
 
 
-def loss_of(voxels, target, labels, blood_weight):
+def loss_of(voxels, target, labels, stage):
     voxels = voxels.float()
     share, kind, boxed = target.unbind(1)
     known = (share != UNKNOWN).float()
@@ -157,12 +159,12 @@ def loss_of(voxels, target, labels, blood_weight):
     dice_loss = 1 - (2 * (probability * share).sum() + 1) / (probability.sum() + share.sum() + 1)
     parts = (
         blood_loss,
-        dice_loss,
         kind_loss_of(voxels[:, 1:], kind.long()),
+        dice_loss,
         boxed_loss_of(voxels[:, ANY], boxed > 0),
         slab_loss_of(suspicion(voxels), labels),
     )
-    weights = {"blood": blood_weight, **CONFIG["loss_weights"]}
+    weights = {"blood": stage["blood_loss"], "kind": stage["kind_loss"], **CONFIG["loss_weights"]}
     return sum(weights[name] * part for name, part in zip(PARTS, parts)), parts
 
 
@@ -231,7 +233,7 @@ def train(network, samples, contract, stage, device, say, keep):
         seen, target, labels = learnable(drawn, contract, device, stage)
         with torch.autocast(device, dtype=torch.bfloat16):
             voxels = network.voxels(*seen)
-        loss, parts = loss_of(voxels, target, labels, stage["blood_loss"])
+        loss, parts = loss_of(voxels, target, labels, stage)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         nn.utils.clip_grad_norm_(network.parameters(), 3.0)
@@ -265,7 +267,7 @@ def main():
     parser.add_argument("--first-stage", type=int, default=0)
     parser.add_argument("--seed", type=int, default=20261128)
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--device", default=DEVICE)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     cv2.setNumThreads(1)
@@ -289,7 +291,7 @@ def main():
     if start:
         network.load_state_dict(torch.load(start))
     network = network.to(options.device, memory_format=torch.channels_last).train()
-    weights, losses = network.state_dict(), []
+    losses = []
     stages = STAGES[options.device]["shared" if options.fold == "shared" else "own"]
     for stage in stages[options.first_stage :]:
         stage = {**stage, "iterations": round(options.part * stage["iterations"])}
