@@ -69,14 +69,16 @@ def with_lookalikes(hu, inside):
 
 
 def calcified(hu, inside):
-    """Spots, half of them with a twin on the other side: choroid plexus, basal ganglia; hard or half through the slab."""
+    """Spots, half of them with a twin on the other side (choroid plexus, basal ganglia). Denser than blood somewhere, or blood's
+    own dots would be taught to be nothing; but those with a twin need not be."""
     x, y = plane(hu.device)
     places = (torch.rand_like(inside) * (0.05 + inside)).flatten(1).topk(SPOTS).indices
     middle_mm = (inside * x).sum((1, 2, 3)) / inside.sum((1, 2, 3)).clamp(min=1)
     paired = torch.rand(len(hu), device=hu.device) < 0.5
     through = torch.ones_like(hu[:, :, :1, :1])
     through[:, ::2] = happens(hu, 0.5)
-    density = torch.exp(uniform(hu, math.log(80), math.log(450)))
+    least_hu = torch.where(paired, math.log(90), math.log(140)).reshape(-1, 1, 1, 1)
+    density = torch.exp(least_hu + uniform(hu, 0, 1) * (math.log(600) - least_hu))
     for spot in range(SPOTS):
         row_mm, column_mm = places[:, spot] // SIDE_PX * PIXEL_MM, places[:, spot] % SIDE_PX * PIXEL_MM
         if spot % 2:
@@ -86,7 +88,8 @@ def calcified(hu, inside):
         last = row_mm, column_mm
         present = happens(hu, 1.0 if spot < 2 else 0.35)
         away = torch.sqrt((x - column_mm.reshape(-1, 1, 1, 1)) ** 2 + (uniform(hu, 0.6, 1.6) * (y - row_mm.reshape(-1, 1, 1, 1))) ** 2)
-        share = step(away - uniform(hu, 0.6, 5.0), uniform(hu, 0.9, 4.5)) * inside * through * present
+        radius = uniform(hu, 0.6, 5.0)
+        share = step(away - radius, uniform(hu, 0.45, 2.0).minimum(radius) * 2) * inside * through * present
         hu = hu + (density * torch.exp(normal(hu, 0.2)) - hu.clamp(-20, 80)).clamp(min=0) * share
     return hu
 

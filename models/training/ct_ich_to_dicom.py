@@ -37,6 +37,9 @@ KINDS = {
 # Windows as (lower end, width) in HU. Patient 50 was exported with other ones.
 BRAIN, BONE = (-20.0, 120.0), (-900.0, 3200.0)
 OTHER_WINDOWS = {50: ((3.5, 73.0), (-500.0, 2000.0))}
+# The bone images of patient 81 are numbered two slices further up than its brain images (their skulls overlap by a quarter as they are
+# numbered, and as other patients' do, by four fifths, when shifted).
+BONE_SLICES_UP = {81: 2}
 
 
 def uid(*parts):
@@ -48,13 +51,13 @@ def grey(path):
     return np.asarray(Image.open(path).convert("L"), dtype=np.float32)
 
 
-def hounsfield(folder, row):
+def hounsfield(folder, row, bone_image):
     brain_window, bone_window = OTHER_WINDOWS.get(int(row["patient"]), (BRAIN, BONE))
     brain_grey = grey(folder / row["brain"])
     brain = brain_grey / 255 * brain_window[1] + brain_window[0]
     saturated = (brain_grey >= 252) | (brain_grey <= 3)
-    if row["bone"]:
-        bone = grey(folder / row["bone"]) / 255 * bone_window[1] + bone_window[0]
+    if bone_image:
+        bone = grey(folder / bone_image) / 255 * bone_window[1] + bone_window[0]
     else:
         # Without the bone image white can only be bone, and black only air.
         bone = np.where(brain_grey >= 252, 900.0, -1000.0)
@@ -117,7 +120,9 @@ def main():
         slice_writer.writerow(["study_uid", "sop_uid", "patient", "slice", "pixel_mm", *KINDS])
         for done, (patient, rows) in enumerate(sorted(patients.items()), 1):
             rows.sort(key=lambda row: int(row["slice"]))
-            slices = [hounsfield(source, row) for row in rows]
+            bones = {int(row["slice"]): row["bone"] for row in rows}
+            shift = BONE_SLICES_UP.get(patient, 0)
+            slices = [hounsfield(source, row, bones.get(int(row["slice"]) + shift)) for row in rows]
             spacing_mm = pixel_mm(slices)
             folder = out / f"{patient:03d}"
             folder.mkdir(exist_ok=True)

@@ -32,6 +32,8 @@ TEACHER_CHANNEL = {IPH: 0, SAH: 1, SDH: 1, EDH: 1, IVH: 3}
 IMAGE_PX, TEACHER_PX = 650, 325
 BLOOD, UNKNOWN = 250, 255
 BONE_HU = 250.0
+# In how many of 16 directions bone is met from within the skull, and how large beside the largest another piece of tissue there is.
+ENCLOSED, LARGE_PIECE = 13, 0.2
 # Heads that are no patients of ct-ich are numbered downwards from here.
 FIRST_OTHER, FIRST_APART = -2, -1000
 # As `training_heads` marks blood.
@@ -75,22 +77,35 @@ def with_neighbours(hu, slab):
     return hu[np.clip([slab - 1, slab, slab + 1], 0, len(hu) - 1)]
 
 
+def enclosed(bone):
+    """Where bone is met in nearly all of 16 directions: [rows, columns]. A gap in the skull (orbits, sutures, fractures,
+    thin bone mixed with air or brain) is open to a few of them."""
+    rows, columns = bone.shape
+    middle, met = ((columns - 1) / 2, (rows - 1) / 2), np.zeros(bone.shape, np.float32)
+    for degrees in np.arange(4) * 22.5:
+        turn = cv2.getRotationMatrix2D(middle, degrees, 1.0)
+        turned = cv2.warpAffine(bone.astype(np.uint8), turn, (columns, rows), flags=cv2.INTER_LINEAR)
+        ways = [np.maximum.accumulate(np.flip(turned, way), way[0]) for way in ((0,), (1,))]
+        ways = [np.flip(one, way) for one, way in zip(ways, ((0,), (1,)))]
+        ways += [np.maximum.accumulate(turned, axis) for axis in (0, 1)]
+        met += cv2.warpAffine(sum(ways).astype(np.float32), turn, (columns, rows), flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP)
+    return met > ENCLOSED - 0.5
+
+
 def inside_skull(hu):
-    """Soft tissue that meets bone in all four directions of its slab, its largest piece, filled."""
+    """Soft tissue enclosed by bone in its slab: its largest piece and others of some size (the fossae), filled."""
     out = np.zeros(hu.shape, bool)
     for slab, image in enumerate(hu):
         bone = image > BONE_HU
         walls = cv2.morphologyEx(bone.astype(np.uint8), cv2.MORPH_CLOSE, np.ones((5, 5), np.uint8)) > 0
-        seen = np.ones_like(bone)
-        for axis in (0, 1):
-            seen &= np.maximum.accumulate(walls, axis)
-            seen &= np.flip(np.maximum.accumulate(np.flip(walls, axis), axis), axis)
-        tissue = (seen & ~walls & (image > -30) & (image < 110)).astype(np.uint8)
+        tissue = (enclosed(walls) & ~walls & (image > -30) & (image < 110)).astype(np.uint8)
         tissue = cv2.morphologyEx(tissue, cv2.MORPH_OPEN, np.ones((5, 5), np.uint8))
         pieces, count = ndimage.label(tissue)
         if count:
-            largest = pieces == 1 + np.argmax(np.bincount(pieces.ravel())[1:])
-            out[slab] = ndimage.binary_fill_holes(largest) & ~bone
+            area_px = np.bincount(pieces.ravel())
+            area_px[0] = 0
+            kept = (area_px >= max(LARGE_PIECE * area_px.max(), 1)) [pieces]
+            out[slab] = ndimage.binary_fill_holes(kept) & ~bone
     return out
 
 
@@ -183,7 +198,7 @@ def target_of(image, inside, present, mask, boxes, teacher):
             core = cv2.morphologyEx(core.astype(np.uint8), cv2.MORPH_OPEN, np.ones((2, 2), np.uint8)) > 0
             unsure = boxes[kind] & near & (doubtful | (core.sum() < 25))
         else:
-            core = drawn & dense
+            core = drawn & doubtful
             unsure = doubtful | drawn
         rim = cv2.dilate(core.astype(np.uint8), np.ones((3, 3), np.uint8)) > 0
         target[kind][(unsure | rim) & ~core] = UNKNOWN
@@ -194,6 +209,9 @@ def target_of(image, inside, present, mask, boxes, teacher):
         target[ANY] = np.rint(np.clip(mask, 0, 1) * BLOOD)
     else:
         target[ANY][unknown & (target[ANY] < BLOOD // 2)] = UNKNOWN
+    if not target[ANY].any():
+        # There is blood, and nothing says where.
+        target[ANY][near] = UNKNOWN
     return target
 
 

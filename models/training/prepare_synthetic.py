@@ -25,9 +25,12 @@ SHAPES, TRANSPLANTS = 160, 90
 # A slice of another scanner stands for a head: a part of the shapes, no blood of others.
 OTHERS_PART = 0.35
 # Which kind a shape or a transplant is (IPH, IVH, SAH, SDH, EDH).
-KIND_SHARES = [0.25, 0.13, 0.16, 0.23, 0.23]
-# No blood is put into this part of the slabs from below: face and skull base.
-BASE_PART = 0.22
+KIND_SHARES = [0.28, 0.15, 0.19, 0.19, 0.19]
+# Slabs below the vertex: the posterior fossa ends here, the lateral ventricles do where the cisterns begin.
+LOWEST, CISTERNS = 26, 18
+# Slabs that the blood of another patient is moved up or down at most.
+NEAR = 6
+VERTEX_PX = 500
 SMALLEST_DONOR_PX = 20
 TRIES = 40
 WORK = None
@@ -37,15 +40,21 @@ def kind_of(rng):
     return 1 + rng.choice(len(KIND_SHARES), p=KIND_SHARES)
 
 
+def vertex_of(head):
+    return np.flatnonzero(head.inside.sum((1, 2)) > VERTEX_PX)[-1]
+
+
 def place(rng, head):
-    slab = rng.integers(int(BASE_PART * len(head.hu)), len(head.hu))
-    return with_neighbours(head.hu, slab).astype(np.float32), with_neighbours(head.inside, slab), slab / len(head.hu)
+    """A slab between its neighbours, their insides, and how many slabs it lies below the vertex."""
+    vertex = vertex_of(head)
+    slab = rng.integers(max(vertex - LOWEST, 0), vertex + 1)
+    return with_neighbours(head.hu, slab).astype(np.float32), with_neighbours(head.inside, slab), vertex - slab
 
 
 def shape(rng, head, _):
     kind = kind_of(rng)
-    hu, inside, _ = place(rng, head)
-    made = synth.add_bleed(rng, hu, inside, kind)
+    hu, inside, below = place(rng, head)
+    made = synth.add_bleed(rng, hu, inside, kind, below > CISTERNS)
     if made is None:
         return None
     hu, share = made
@@ -60,13 +69,13 @@ def sure(head, slab, kind):
 
 
 def donors_of(heads):
-    """By kind: (head, slab) with enough blood that is surely of that kind."""
+    """By kind: (head, slab, slabs below the vertex) with enough blood that is surely of that kind."""
     found = {kind: [] for kind in range(1, len(KINDS))}
     for head in heads:
         for slab in head.targets:
             for kind in found:
                 if sure(head, slab, kind).sum() >= SMALLEST_DONOR_PX:
-                    found[kind].append((head, slab))
+                    found[kind].append((head, slab, vertex_of(head) - slab))
     return found
 
 
@@ -74,10 +83,10 @@ def transplanted(rng, head, donors):
     kind = kind_of(rng)
     if not donors[kind]:
         return None
-    hu, inside, height = place(rng, head)
-    patients = sorted({donor.patient for donor, _ in donors[kind]})
+    hu, inside, below = place(rng, head)
+    patients = sorted({donor.patient for donor, *_ in donors[kind]})
     patient = patients[rng.integers(len(patients))]
-    near = [one for one in donors[kind] if one[0].patient == patient and abs(one[1] / len(one[0].hu) - height) < 0.25]
+    near = [(donor, slab) for donor, slab, own in donors[kind] if donor.patient == patient and abs(own - below) <= NEAR]
     if not near:
         return None
     donor, slab = near[rng.integers(len(near))]

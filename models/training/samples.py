@@ -13,6 +13,8 @@ from synth import PIXEL_MM
 # One byte says how far bone is (half millimetres, at most FAR) and, by its highest bit, whether it is within the skull.
 HALF_MM, FAR, WITHIN = 2, 127, 128
 BONE_HU = 200
+# So much blood that a slab must be called for it.
+SEEN_PX = 12
 
 
 def surroundings(hu, inside=None):
@@ -94,7 +96,7 @@ class Samples:
         share = self.made_target[index]
         sure = (share >= BLOOD // 2) & (share != UNKNOWN)
         labels = np.zeros(len(KINDS), np.int8)
-        labels[[ANY, kind]] = 1 if sure.sum() > 25 else -1
+        labels[[ANY, kind]] = 1 if sure.sum() > SEEN_PX else -1
         target = np.stack([share, np.where(sure, kind, 0).astype(np.uint8), np.zeros_like(share)])
         return Drawn(self.made_hu[index], self.made_around[index], target, labels)
 

@@ -13,6 +13,7 @@ PIXEL_MM, SLAB_MM = 230 / 256, 5.0
 # Places through a slab at which a shape is asked; their mean is the share of the slab.
 THROUGH_MM = np.array([-2.0, -0.7, 0.7, 2.0])
 SMALLEST_AREA_PX = 3000  # of the inside of the skull: above the base, below the vertex
+SMALLEST_BLEED_PX = 7
 
 
 def noise(rng, shape, period_px):
@@ -42,12 +43,29 @@ def heights(centre_mm):
     return [slab * SLAB_MM + THROUGH_MM - centre_mm for slab in (-1, 0, 1)]
 
 
-def parenchymal(rng, hu, inside, depth):
-    choices = np.argwhere((depth[1] > 7) & (hu[1] > 15))
+def parenchymal(rng, hu, inside, depth, low):
+    """One bleed of any size, or up to four dots near each other, as contusions and shear injuries are."""
+    choices = np.argwhere((depth[1] > 5) & (hu[1] > 15))
     if not len(choices):
         return None
-    cy, cx = choices[rng.integers(len(choices))] * PIXEL_MM
-    radius = (np.exp(rng.uniform(np.log(0.15), np.log(70))) * 1000 * 3 / 4 / np.pi) ** (1 / 3)
+    if rng.random() < 0.6:
+        places, least_ml, most_ml = choices[rng.integers(len(choices))][None], 0.15, 70
+    else:
+        near = np.hypot(*(choices - choices[rng.integers(len(choices))]).T) * PIXEL_MM < 30
+        places, least_ml, most_ml = rng.choice(choices[near], rng.integers(1, 5)), 0.03, 0.5
+    share, ring = np.zeros_like(hu), np.zeros_like(hu)
+    for place in places:
+        one, around = clot(rng, place * PIXEL_MM, np.exp(rng.uniform(np.log(least_ml), np.log(most_ml))))
+        share, ring = np.maximum(share, one), np.maximum(ring, around)
+    share *= depth > 1.0
+    swollen = hu - rng.uniform(0, 11) * ring * (hu > 12) * inside
+    return share, swollen
+
+
+def clot(rng, place_mm, volume_ml):
+    """Share of a ragged ellipsoid in each voxel, and of the ring around it that swells."""
+    cy, cx = place_mm
+    radius = (volume_ml * 1000 * 3 / 4 / np.pi) ** (1 / 3)
     ratios = np.exp(rng.normal(0, 0.22, 3))
     turn = rng.uniform(0, np.pi)
     x, y = plane()
@@ -55,18 +73,16 @@ def parenchymal(rng, hu, inside, depth):
     v = ((y - cy) * np.cos(turn) - (x - cx) * np.sin(turn)) / ratios[1]
     wobble = rng.uniform(0.03, 0.3) * noise(rng, x.shape, max(radius / PIXEL_MM * rng.uniform(0.5, 1.2), 4))
     middle = rng.uniform(-0.7, 0.7) * radius
-    share, ring = np.zeros_like(hu), np.zeros_like(hu)
+    share, ring = np.zeros((3, *x.shape), np.float32), np.zeros((3, *x.shape), np.float32)
     for slab, through in enumerate(heights(middle)):
         for height in through:
             out = np.sqrt(u**2 + v**2 + (height / ratios[2]) ** 2) - radius * (1 + wobble)
             share[slab] += step(out) / len(through)
             ring[slab] += np.clip(1 - np.maximum(out, 0) / rng.uniform(3, 8), 0, 1) / len(through)
-    share *= depth > 1.0
-    swollen = hu - rng.uniform(0, 11) * ring * (hu > 12) * inside
-    return share, swollen
+    return share, ring
 
 
-def layer(rng, hu, inside, depth, is_lens):
+def layer(rng, hu, inside, depth, low, is_lens):
     """A crescent (subdural) or a lens (epidural) along the inner side of the skull."""
     x, y = plane()
     rows, columns = np.nonzero(inside[1])
@@ -98,18 +114,19 @@ def fluid(hu, inside):
     return np.clip((23 - smooth) / 12, 0, 1) * inside, smooth
 
 
-def ventricular(rng, hu, inside, depth):
+def ventricular(rng, hu, inside, depth, low):
     csf, _ = fluid(hu, inside)
-    deep = csf * (depth > 22)
-    if deep[1].sum() < 60:
-        return None
     x, y = plane()
-    _, columns = np.nonzero(inside[1])
+    rows, columns = np.nonzero(inside[1])
+    # Low in the head what lies deep is cisterns in front, and the fourth ventricle behind.
+    deep = csf * (depth > 22) * ((y > rows.mean() * PIXEL_MM) | (not low))
+    if deep[1].sum() < (25 if low else 60):
+        return None
     place = np.ones_like(x)
     if rng.random() < 0.6:
         place = place * (((x - columns.mean() * PIXEL_MM) * rng.choice([-1, 1])) > 0)
     filled = (deep[1] * place) > 0.5
-    if filled.sum() < 30:
+    if filled.sum() < (15 if low else 30):
         return None
     if rng.random() < 0.6:  # settled to the back, with a level
         level = np.quantile(np.nonzero(filled)[0] * PIXEL_MM, rng.uniform(0, 0.8))
@@ -118,23 +135,27 @@ def ventricular(rng, hu, inside, depth):
     return np.clip(share * 1.3, 0, 1), hu
 
 
-def subarachnoid(rng, hu, inside, depth):
+def subarachnoid(rng, hu, inside, depth, low):
     csf, smooth = fluid(hu, inside)
-    around = np.stack([cv2.GaussianBlur(slab, (0, 0), 4.0) for slab in smooth])
-    sulci = np.clip((around - smooth) / 6, 0, 1) * inside
+    x, y = plane()
+    cisterns = low & (y < np.nonzero(inside[1])[0].mean() * PIXEL_MM)
+    # What lies around, of tissue alone: bone beside it would make a sulcus of all that lies along the skull.
+    weight = np.stack([cv2.GaussianBlur(slab.astype(np.float32), (0, 0), 4.0) for slab in inside])
+    around = np.stack([cv2.GaussianBlur(slab, (0, 0), 4.0) for slab in smooth * inside]) / np.maximum(weight, 0.05)
+    sulci = np.clip((around - smooth - 1) / 4, 0, 1) * inside
     thin = np.stack([step(np.abs(noise(rng, slab.shape, rng.uniform(8, 16))) * 4 - rng.uniform(0.3, 0.8)) for slab in hu])
     films = np.maximum(np.maximum(csf * (depth < 30), sulci), thin * (rng.random() < 0.5)) * (depth < rng.uniform(12, 35))
+    films = np.where(cisterns, np.maximum(csf, films), films)
     choices = np.argwhere((films[1] > 0.5) & (depth[1] > 0.5))
     if len(choices) < 30:
         return None
     cy, cx = choices[rng.integers(len(choices))] * PIXEL_MM
-    x, y = plane()
     reach, tall = rng.uniform(9, 45), rng.uniform(8, 30)
     ragged = reach * (1 + 0.3 * noise(rng, x.shape, 14))
     near = np.stack([
         step(np.sqrt((x - cx) ** 2 + (y - cy) ** 2 + (slab * SLAB_MM * reach / tall) ** 2) - ragged, 6) for slab in (-1, 0, 1)
     ])
-    return films * near * rng.uniform(0.6, 1.0), hu
+    return films * near * rng.uniform(0.75, 1.0), hu
 
 
 SHAPES = {
@@ -145,22 +166,22 @@ SHAPES = {
     EDH: lambda *where: layer(*where, is_lens=True),
 }
 # Density of blood, HU: mean range, by kind. Layers may hold older, lighter parts.
-DENSITY_HU = {IPH: (52, 80), IVH: (45, 78), SAH: (42, 66), SDH: (42, 76), EDH: (45, 78)}
+DENSITY_HU = {IPH: (52, 80), IVH: (45, 78), SAH: (50, 78), SDH: (42, 76), EDH: (45, 78)}
 
 
-def add_bleed(rng, hu, inside, kind):
-    """Gives the slabs with a bleed of `kind` and its share of each voxel, or None where it does not fit."""
+def add_bleed(rng, hu, inside, kind, low):
+    """Gives the slabs with a bleed of `kind` and its share of each voxel, or None where it does not fit. `low`: at the level of the
+    basal cisterns or below."""
     if inside[1].sum() < SMALLEST_AREA_PX:
         return None
-    made = SHAPES[kind](rng, hu, inside, depth_mm(inside))
+    made = SHAPES[kind](rng, hu, inside, depth_mm(inside), low)
     if made is None:
         return None
     share, around = made
     share = share * cv2.dilate(inside[1].astype(np.uint8), np.ones((3, 3), np.uint8)) * (hu < 150)
-    if share[1].sum() < 12:
+    if share[1].sum() < SMALLEST_BLEED_PX:
         return None
-    low, high = DENSITY_HU[kind]
-    blood = rng.uniform(low, high) + rng.uniform(0, 5) * np.stack([noise(rng, slab.shape, rng.uniform(6, 30)) for slab in hu])
+    blood = rng.uniform(*DENSITY_HU[kind]) + rng.uniform(0, 5) * np.stack([noise(rng, slab.shape, rng.uniform(6, 30)) for slab in hu])
     if kind in (SDH, EDH, IPH) and rng.random() < 0.2:  # unclotted or older parts
         blood -= rng.uniform(8, 22) * (noise(rng, hu.shape[1:], 25) > 0.3)
     # The tissue's own noise stays: blood takes the place of the smooth image, not of the grain.

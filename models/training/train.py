@@ -69,12 +69,12 @@ STAGES = {
         ],
         "own": [
             {
-                **ON_TWO_CORES, **WEAKER_RIMS, **CROPS, "iterations": 900, "rate": 1.5e-3,
-                "batch": {"quiet": 5, "bleeding": 4, "synthetic": 4, "phantom": 3},
+                **ON_TWO_CORES, **WEAKER_RIMS, **CROPS, "iterations": 1200, "rate": 1.5e-3,
+                "batch": {"quiet": 5, "bleeding": 4, "synthetic": 5, "phantom": 2},
             },
             {
-                **ON_TWO_CORES, **WEAKER_RIMS, **WHOLE, "iterations": 1000, "rate": 1e-3,
-                "batch": {"quiet": 6, "bleeding": 4, "synthetic": 3, "phantom": 3},
+                **ON_TWO_CORES, **WEAKER_RIMS, **WHOLE, "iterations": 1500, "rate": 1e-3,
+                "batch": {"quiet": 6, "bleeding": 4, "synthetic": 4, "phantom": 2},
             },
         ],
     },
