@@ -84,7 +84,7 @@ class Samples:
 
     def quiet(self):
         draw = self.rng.random()
-        if self.apart and draw > 0.93:
+        if self.apart and draw > 0.85:
             head = self.choice(self.apart)
         else:
             head = self.choice(self.others if draw < 0.12 or not self.heads else self.free if draw < 0.65 else self.heads)
@@ -101,9 +101,9 @@ class Samples:
         return Drawn(self.made_hu[index], self.made_around[index], target, labels)
 
     def phantom(self):
-        """Mostly a slab with blood; else any slab of the pair's heads."""
+        """As often as not a slab with blood; else any slab of the pair's heads."""
         with_blood, without = self.choice(self.pairs[self.kind()])
-        if self.rng.random() < 0.65:
+        if self.rng.random() < 0.5:
             return self.of_head(with_blood, self.choice(np.nonzero(with_blood.labels[:, ANY] != 0)[0]))
         head = self.choice((with_blood, without))
         return self.of_head(head, self.rng.integers(len(head.hu)))

@@ -26,7 +26,7 @@ from data import ANY, BLOOD, KINDS, UNKNOWN, folds
 from network import CELL_PX, Network, part_of, suspicion
 from samples import FAR, HALF_MM, WITHIN, Samples
 
-# The stages of training, by where it runs: what ships was made on a GPU; two cores have time for an eighth of that (decision 12),
+# The stages of training, by where it runs: two cores, where what ships was made, have time for an eighth of what a GPU does (decisions 12 and 14),
 # so what holds for every fold they learn once (`shared`).
 # batch: slabs without blood (so many of them with something like it), with it, heads into which blood was put, phantoms.
 # kind_shares: of slabs with blood, which kind (IPH, IVH, SAH, SDH, EDH). start_kept: share of the weights at the stage's
@@ -75,6 +75,11 @@ STAGES = {
             {
                 **ON_TWO_CORES, **WEAKER_RIMS, **WHOLE, "iterations": 1500, "rate": 1e-3,
                 "batch": {"quiet": 6, "bleeding": 4, "synthetic": 4, "phantom": 2},
+            },
+            # What is below the brain and at the vertex of heads unlike theirs had come to be taken for blood.
+            {
+                **ON_TWO_CORES, **WEAKER_RIMS, **WHOLE, "iterations": 350, "rate": 7e-4, "start_kept": 0.5,
+                "batch": {"quiet": 6, "bleeding": 4, "synthetic": 2, "phantom": 4},
             },
         ],
     },
