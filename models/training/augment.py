@@ -89,7 +89,7 @@ def calcified(hu, inside):
         present = happens(hu, 1.0 if spot < 2 else 0.35)
         away = torch.sqrt((x - column_mm.reshape(-1, 1, 1, 1)) ** 2 + (uniform(hu, 0.6, 1.6) * (y - row_mm.reshape(-1, 1, 1, 1))) ** 2)
         radius = uniform(hu, 0.6, 5.0)
-        share = step(away - radius, uniform(hu, 0.45, 2.0).minimum(radius) * 2) * inside * through * present
+        share = step(away - radius, uniform(hu, 0.9, 4.0).minimum(2 * radius)) * inside * through * present
         hu = hu + (density * torch.exp(normal(hu, 0.2)) - hu.clamp(-20, 80)).clamp(min=0) * share
     return hu
 

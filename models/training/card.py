@@ -55,7 +55,7 @@ def known_failures(figures, voxels):
         f"Of bleeds under {SMALL_ML:g} mL {small['nested_sensitivity']['count']} of {small['nested_sensitivity']['of']} were found: "
         "small and thin ones are missed.",
         f"Of synthetic bleeds of 2 to 100 mL that took no part in training {phantoms['phantoms'] - phantoms['called']} of "
-        f"{phantoms['phantoms']} were not called (subarachnoid ones above all), and the volume of "
+        f"{phantoms['phantoms']} were not called (subarachnoid and subdural ones above all), and the volume of "
         f"{100 * (1 - phantoms['within_10_percent_or_1_ml']):.0f} % was off by more than 10 % and 1 mL. Of the same heads without blood, "
         f"with calcifications, dense falx, metal, motion, infarcts, {phantoms['called_without'][0]} of {phantoms['called_without'][1]} alarmed.",
         *FAILURES,

@@ -8,6 +8,7 @@ import csv
 import json
 from collections import defaultdict
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 
 import cv2
@@ -34,6 +35,7 @@ BLOOD, UNKNOWN = 250, 255
 BONE_HU = 250.0
 # In how many of 16 directions bone is met from within the skull, and how large beside the largest another piece of tissue there is.
 ENCLOSED, LARGE_PIECE = 13, 0.2
+VERTEX_PX = 500
 # Heads that are no patients of ct-ich are numbered downwards from here.
 FIRST_OTHER, FIRST_APART = -2, -1000
 # As `training_heads` marks blood.
@@ -58,6 +60,11 @@ class Head:
     def bleeds(self):
         return bool((self.labels[:, ANY] == 1).any())
 
+    @cached_property
+    def vertex(self):
+        """The topmost slab that shows some of the inside of the skull."""
+        return np.flatnonzero(self.inside.sum((1, 2)) > VERTEX_PX)[-1]
+
 
 def read_slabs(folder, uid):
     return np.load(folder / f"{uid}.npy"), json.loads((folder / f"{uid}.json").read_text())
@@ -81,14 +88,15 @@ def enclosed(bone):
     """Where bone is met in nearly all of 16 directions: [rows, columns]. A gap in the skull (orbits, sutures, fractures,
     thin bone mixed with air or brain) is open to a few of them."""
     rows, columns = bone.shape
-    middle, met = ((columns - 1) / 2, (rows - 1) / 2), np.zeros(bone.shape, np.float32)
+    middle, met, bone = ((columns - 1) / 2, (rows - 1) / 2), np.zeros(bone.shape, np.float32), bone.astype(np.uint8)
     for degrees in np.arange(4) * 22.5:
         turn = cv2.getRotationMatrix2D(middle, degrees, 1.0)
-        turned = cv2.warpAffine(bone.astype(np.uint8), turn, (columns, rows), flags=cv2.INTER_LINEAR)
-        ways = [np.maximum.accumulate(np.flip(turned, way), way[0]) for way in ((0,), (1,))]
-        ways = [np.flip(one, way) for one, way in zip(ways, ((0,), (1,)))]
-        ways += [np.maximum.accumulate(turned, axis) for axis in (0, 1)]
-        met += cv2.warpAffine(sum(ways).astype(np.float32), turn, (columns, rows), flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP)
+        turned = cv2.warpAffine(bone, turn, (columns, rows), flags=cv2.INTER_LINEAR)
+        ways = np.zeros(bone.shape, np.float32)
+        for axis in (0, 1):
+            ways += np.maximum.accumulate(turned, axis)
+            ways += np.flip(np.maximum.accumulate(np.flip(turned, axis), axis), axis)
+        met += cv2.warpAffine(ways, turn, (columns, rows), flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP)
     return met > ENCLOSED - 0.5
 
 
@@ -104,7 +112,7 @@ def inside_skull(hu):
         if count:
             area_px = np.bincount(pieces.ravel())
             area_px[0] = 0
-            kept = (area_px >= max(LARGE_PIECE * area_px.max(), 1)) [pieces]
+            kept = (area_px >= max(LARGE_PIECE * area_px.max(), 1))[pieces]
             out[slab] = ndimage.binary_fill_holes(kept) & ~bone
     return out
 

@@ -30,7 +30,6 @@ KIND_SHARES = [0.28, 0.15, 0.19, 0.19, 0.19]
 LOWEST, CISTERNS = 26, 18
 # Slabs that the blood of another patient is moved up or down at most.
 NEAR = 6
-VERTEX_PX = 500
 SMALLEST_DONOR_PX = 20
 TRIES = 40
 WORK = None
@@ -40,15 +39,10 @@ def kind_of(rng):
     return 1 + rng.choice(len(KIND_SHARES), p=KIND_SHARES)
 
 
-def vertex_of(head):
-    return np.flatnonzero(head.inside.sum((1, 2)) > VERTEX_PX)[-1]
-
-
 def place(rng, head):
     """A slab between its neighbours, their insides, and how many slabs it lies below the vertex."""
-    vertex = vertex_of(head)
-    slab = rng.integers(max(vertex - LOWEST, 0), vertex + 1)
-    return with_neighbours(head.hu, slab).astype(np.float32), with_neighbours(head.inside, slab), vertex - slab
+    slab = rng.integers(max(head.vertex - LOWEST, 0), head.vertex + 1)
+    return with_neighbours(head.hu, slab).astype(np.float32), with_neighbours(head.inside, slab), head.vertex - slab
 
 
 def shape(rng, head, _):
@@ -69,13 +63,13 @@ def sure(head, slab, kind):
 
 
 def donors_of(heads):
-    """By kind: (head, slab, slabs below the vertex) with enough blood that is surely of that kind."""
+    """By kind: (head, slab) with enough blood that is surely of that kind."""
     found = {kind: [] for kind in range(1, len(KINDS))}
     for head in heads:
         for slab in head.targets:
             for kind in found:
                 if sure(head, slab, kind).sum() >= SMALLEST_DONOR_PX:
-                    found[kind].append((head, slab, vertex_of(head) - slab))
+                    found[kind].append((head, slab))
     return found
 
 
@@ -84,9 +78,9 @@ def transplanted(rng, head, donors):
     if not donors[kind]:
         return None
     hu, inside, below = place(rng, head)
-    patients = sorted({donor.patient for donor, *_ in donors[kind]})
+    patients = sorted({donor.patient for donor, _ in donors[kind]})
     patient = patients[rng.integers(len(patients))]
-    near = [(donor, slab) for donor, slab, own in donors[kind] if donor.patient == patient and abs(own - below) <= NEAR]
+    near = [one for one in donors[kind] if one[0].patient == patient and abs(one[0].vertex - one[1] - below) <= NEAR]
     if not near:
         return None
     donor, slab = near[rng.integers(len(near))]

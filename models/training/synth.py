@@ -108,6 +108,13 @@ def layer(rng, hu, inside, depth, low, is_lens):
     return share, hu
 
 
+def in_front(inside):
+    """Whether a place lies before the middle of the middle slab's inside. Low in the head what lies deep is cisterns in front, and the
+    fourth ventricle behind."""
+    _, y = plane()
+    return y < np.nonzero(inside[1])[0].mean() * PIXEL_MM
+
+
 def fluid(hu, inside):
     """Share of cerebrospinal fluid, as well as can be told from noise."""
     smooth = np.stack([cv2.GaussianBlur(slab, (0, 0), 1.0) for slab in np.clip(hu, -20, 80)])
@@ -117,9 +124,8 @@ def fluid(hu, inside):
 def ventricular(rng, hu, inside, depth, low):
     csf, _ = fluid(hu, inside)
     x, y = plane()
-    rows, columns = np.nonzero(inside[1])
-    # Low in the head what lies deep is cisterns in front, and the fourth ventricle behind.
-    deep = csf * (depth > 22) * ((y > rows.mean() * PIXEL_MM) | (not low))
+    _, columns = np.nonzero(inside[1])
+    deep = csf * (depth > 22) * ~(low & in_front(inside))
     if deep[1].sum() < (25 if low else 60):
         return None
     place = np.ones_like(x)
@@ -137,19 +143,18 @@ def ventricular(rng, hu, inside, depth, low):
 
 def subarachnoid(rng, hu, inside, depth, low):
     csf, smooth = fluid(hu, inside)
-    x, y = plane()
-    cisterns = low & (y < np.nonzero(inside[1])[0].mean() * PIXEL_MM)
     # What lies around, of tissue alone: bone beside it would make a sulcus of all that lies along the skull.
     weight = np.stack([cv2.GaussianBlur(slab.astype(np.float32), (0, 0), 4.0) for slab in inside])
     around = np.stack([cv2.GaussianBlur(slab, (0, 0), 4.0) for slab in smooth * inside]) / np.maximum(weight, 0.05)
     sulci = np.clip((around - smooth - 1) / 4, 0, 1) * inside
     thin = np.stack([step(np.abs(noise(rng, slab.shape, rng.uniform(8, 16))) * 4 - rng.uniform(0.3, 0.8)) for slab in hu])
     films = np.maximum(np.maximum(csf * (depth < 30), sulci), thin * (rng.random() < 0.5)) * (depth < rng.uniform(12, 35))
-    films = np.where(cisterns, np.maximum(csf, films), films)
+    films = np.where(low & in_front(inside), np.maximum(csf, films), films)
     choices = np.argwhere((films[1] > 0.5) & (depth[1] > 0.5))
     if len(choices) < 30:
         return None
     cy, cx = choices[rng.integers(len(choices))] * PIXEL_MM
+    x, y = plane()
     reach, tall = rng.uniform(9, 45), rng.uniform(8, 30)
     ragged = reach * (1 + 0.3 * noise(rng, x.shape, 14))
     near = np.stack([
