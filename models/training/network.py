@@ -85,8 +85,7 @@ class Network(nn.Module):
         """The same for the inner field alone; or for a part of it of `cells` squared that begins at `corners` [n, 2], in cells."""
         brain = slabs[:, :: self.windows]
         narrow, own_density, tissue = stretched(brain), *density(brain)
-        other_density, _ = density(brain.flip(3))
-        difference = functional.avg_pool2d(own_density - other_density, 3, 1, 1)
+        difference = functional.avg_pool2d(own_density - own_density.flip(3), 3, 1, 1)
         around = torch.cat([own_density, tissue, difference, self.field.expand(slabs.shape[0], -1, -1, -1)], 1)
         close = torch.cat([slabs, narrow], 1)
         if corners is not None:

@@ -175,10 +175,10 @@ def loss_of(voxels, target, labels, stage):
 
 def kind_loss_of(kinds, kind):
     """Which kind it is, where blood is sure to be (0: not so); a rarer kind's voxel counts for more."""
-    each = functional.cross_entropy(kinds, kind - 1, ignore_index=-1, reduction="none")
-    count = torch.stack([(kind == one).sum() for one in range(len(KINDS))]).clamp(min=1).float()
-    weight = count[kind] ** -0.5 * (kind > 0)
-    return (each * weight).sum() / weight.sum().clamp(min=1e-6)
+    sure = kind > 0
+    own, kinds = kind[sure] - 1, kinds.movedim(1, -1)[sure]
+    weight = torch.bincount(own, minlength=kinds.shape[1]).clamp(min=1).float()[own] ** -0.5
+    return (functional.cross_entropy(kinds, own, reduction="none") * weight).sum() / weight.sum().clamp(min=1e-6)
 
 
 def boxed_loss_of(blood, boxed):
