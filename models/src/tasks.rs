@@ -78,24 +78,14 @@ pub fn read_findings(
     let mut findings = Vec::with_capacity(kinds);
     let slab_prob = among_neighbours(&raw.slice_prob, card.neighbour_weight);
     let probabilities = study_probabilities(card, &slab_prob);
-    for (channel, task) in card.findings.iter().enumerate() {
-        let (slice_prob, probability) = (
-            slab_prob.index_axis(Axis(1), channel),
-            probabilities[channel],
-        );
-        let marks = is_present(card, &probabilities, channel).then(|| {
-            let voxel_prob = raw.voxel_prob.index_axis(Axis(1), channel);
-            marks_of(task, &voxel_prob, slab_grid.voxel_volume_ml())
-        });
-        // A kind is named by where it is: beside another kind's blood its probability alone says little.
-        let named = |marks: &Array3<bool>| {
-            task.kind.kind_of().is_none() || marks.iter().any(|marked| *marked)
-        };
-        if let Some(marks) = marks.filter(named) {
+    let marks = marks_of_present(card, raw, &probabilities, slab_grid.voxel_volume_ml());
+    for (channel, (task, marks)) in card.findings.iter().zip(marks).enumerate() {
+        let probability = probabilities[channel];
+        if let Some(marks) = marks {
             findings.push(present_finding(
                 task,
                 probability,
-                &slice_prob,
+                &slab_prob.index_axis(Axis(1), channel),
                 &marks,
                 (slab_grid, volume),
             ));
@@ -113,6 +103,37 @@ pub fn read_findings(
     (findings, map)
 }
 
+/// Of each finding, in the card's order, what it marks if it is present. A whole is marked wherever one of its kinds is, also a kind
+/// that is not named: a part is never larger than the whole, and blood of an unsure kind is blood.
+fn marks_of_present(
+    card: &ModelCard,
+    raw: &RawOutput,
+    probabilities: &[Probability],
+    voxel_ml: f64,
+) -> Vec<Option<Array3<bool>>> {
+    if (0..card.findings.len()).all(|channel| !is_present(card, probabilities, channel)) {
+        return vec![None; card.findings.len()];
+    }
+    let channels = card.findings.iter().zip(raw.voxel_prob.axis_iter(Axis(1)));
+    let mut marks: Vec<Array3<bool>> = channels
+        .map(|(task, voxel_prob)| marks_of(task, &voxel_prob, voxel_ml))
+        .collect();
+    for channel in 0..marks.len() {
+        if let Some(whole) = whole_of(card, channel) {
+            let own = marks[channel].clone();
+            marks[whole].zip_mut_with(&own, |all, own| *all |= own);
+        }
+    }
+    // A kind is named by where it is: beside another kind's blood its probability alone says little.
+    let named = |channel: usize, marks: &Array3<bool>| {
+        card.findings[channel].kind.kind_of().is_none() || marks.iter().any(|marked| *marked)
+    };
+    let present = marks.into_iter().enumerate().map(|(channel, marks)| {
+        (is_present(card, probabilities, channel) && named(channel, &marks)).then_some(marks)
+    });
+    present.collect()
+}
+
 /// In the order of the card's findings.
 fn study_probabilities(card: &ModelCard, slab_prob: &Array2<f32>) -> Vec<Probability> {
     let channels = card.findings.iter().zip(slab_prob.columns());
@@ -123,13 +144,14 @@ fn study_probabilities(card: &ModelCard, slab_prob: &Array2<f32>) -> Vec<Probabi
 
 /// A finding is present from its threshold on, and a kind only of what is present itself (and, beyond this, marked).
 fn is_present(card: &ModelCard, probabilities: &[Probability], channel: usize) -> bool {
-    let task = &card.findings[channel];
-    let whole = card
-        .findings
-        .iter()
-        .position(|other| Some(other.kind) == task.kind.kind_of());
-    probabilities[channel].value() >= task.threshold
-        && whole.is_none_or(|whole| is_present(card, probabilities, whole))
+    probabilities[channel].value() >= card.findings[channel].threshold
+        && whole_of(card, channel).is_none_or(|whole| is_present(card, probabilities, whole))
+}
+
+/// Where the card has the finding that this one is a kind of.
+fn whole_of(card: &ModelCard, channel: usize) -> Option<usize> {
+    let whole = card.findings[channel].kind.kind_of()?;
+    card.findings.iter().position(|other| other.kind == whole)
 }
 
 fn absent_finding(kind: FindingKind, probability: Probability) -> Finding {
@@ -378,7 +400,6 @@ mod tests {
         ModelCard::load(&path).unwrap()
     }
 
-    /// 40 x 40 voxels of 5 mm, 10 slabs of 5 mm: 0.125 mL a voxel, middle at x = 0.
     /// The same, asked for subdural blood too.
     fn card_with_a_kind() -> ModelCard {
         let mut card = card();
@@ -389,6 +410,7 @@ mod tests {
         card
     }
 
+    /// 40 x 40 voxels of 5 mm, 10 slabs of 5 mm: 0.125 mL a voxel, middle at x = 0.
     fn slab_grid() -> Grid {
         Grid {
             origin_mm: PatientPoint([-97.5, -97.5, 2.5]),
@@ -493,6 +515,28 @@ mod tests {
         assert_eq!(present(&raw), [true, false]);
         raw.voxel_prob.slice_mut(s![4, 1, 10..14, 30..34]).fill(0.9);
         assert_eq!(present(&raw), [true, true]);
+    }
+
+    #[test]
+    fn what_a_kind_marks_belongs_to_the_whole() {
+        let card = card_with_a_kind();
+        let mut raw = RawOutput {
+            voxel_prob: Array4::zeros((10, 2, SIDE_PX, SIDE_PX)),
+            slice_prob: Array2::from_elem((10, 2), 0.9),
+        };
+        // 16 voxels by themselves, and 16 that are subdural: 2 mL each, 4 of them the same.
+        raw.voxel_prob.slice_mut(s![4, 0, 10..14, 30..34]).fill(0.9);
+        raw.voxel_prob.slice_mut(s![4, 1, 13..17, 30..34]).fill(0.9);
+        let volumes = |raw: &RawOutput| {
+            let (findings, map) = read_findings(&card, raw, &slab_grid(), &volume());
+            let marked = [0, 1].map(|channel| map.marked.index_axis(Axis(0), channel).to_owned());
+            let counts = marked.map(|marks| marks.iter().filter(|marked| **marked).count());
+            ([findings[0].volume_ml, findings[1].volume_ml], counts)
+        };
+        assert_eq!(volumes(&raw), ([Some(3.5), Some(2.0)], [28, 16]));
+        // Its blood is blood where the kind is not sure enough to be named.
+        raw.slice_prob.column_mut(1).fill(0.1);
+        assert_eq!(volumes(&raw), ([Some(3.5), None], [28, 0]));
     }
 
     #[test]

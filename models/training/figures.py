@@ -153,11 +153,12 @@ def slab_auc(heads, slice_prob):
     return round(float(auc(truth, np.concatenate(slice_prob)[:, ANY])), 4)
 
 
-def marked_ml(probability, threshold):
-    """Volume from a voxel threshold on, as `models::tasks` counts it: marks that hang together, without specks."""
+def marks_of(probability, threshold):
+    """Voxels from a threshold on, as `models::tasks` marks them: pieces that hang together, without specks."""
     pieces, count = ndimage.label(probability >= threshold, np.ones((3, 3, 3)))
-    sizes = np.bincount(pieces.ravel(), minlength=count + 1)[1:] * VOXEL_ML
-    return float(sizes[sizes >= MINIMUM_ML].sum())
+    kept = np.bincount(pieces.ravel(), minlength=count + 1) * VOXEL_ML >= MINIMUM_ML
+    kept[0] = False
+    return kept[pieces]
 
 
 def patient_figures(kind, heads, answers, fold, rng, any_calls=None, voxel_threshold=None):
@@ -174,7 +175,7 @@ def patient_figures(kind, heads, answers, fold, rng, any_calls=None, voxel_thres
         calls[~others] = nested[~others] >= threshold_for(
             calibrated(pooled[others], parameters), truth[others], bleeds[others], kind
         )
-    marked = np.array([kind == ANY or marked_ml(answer["voxel_prob"][:, kind] / 255.0, voxel_threshold) > 0 for answer in answers])
+    marked = np.array([kind == ANY or marks_of(answer["voxel_prob"][:, kind] / 255.0, voxel_threshold).any() for answer in answers])
     calls &= (any_calls[0] & marked) if any_calls else True
     slope, offset = platt(pooled, truth)
     final = calibrated(pooled, (slope, offset))

@@ -90,14 +90,16 @@ def measure(options):
     RUNS.mkdir(exist_ok=True)
     for record in networks.glob("fold-*.json"):
         shutil.copy(record, RUNS)
-    always(python("voxel_thresholds.py", *chosen, networks / "fold-none.fitted.pt", thresholds))
+    final = WEIGHTS / "hemorrhage.onnx"
+    models = [networks / f"fold-{fold}.onnx" if fold != "none" else final for fold in FOLDS]
+    for fold, model in zip(FOLDS, models):
+        always(python("export.py", networks / f"fold-{fold}.fitted.pt", model))
+    always(python("voxel_thresholds.py", *chosen, final, thresholds))
     always(python("figures.py", data, answers, options.teacher, thresholds, figures, *filter(None, [options.teacher_answers])))
-    always(python("volumes.py", *apart, networks / "fold-none.fitted.pt", figures, thresholds, volumes))
+    always(python("volumes.py", *apart, final, figures, thresholds, volumes))
     always(python("curves.py", figures, DOCS))
     sidecar = next((work / "slabs").glob("*.json"))
-    for fold in FOLDS:
-        model = networks / f"fold-{fold}.onnx" if fold != "none" else WEIGHTS / "hemorrhage.onnx"
-        always(python("export.py", networks / f"fold-{fold}.fitted.pt", model))
+    for model in models:
         always(python("card.py", figures, volumes, sidecar, model, model.with_suffix(".toml")))
 
 

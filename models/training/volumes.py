@@ -1,6 +1,6 @@
 """How true volumes come out, on phantoms that took no part in training.
 
-usage: volumes.py SLABS PAIRS.csv NETWORK.pt FIGURES.json VOXEL_THRESHOLDS.json OUT.json
+usage: volumes.py SLABS PAIRS.csv MODEL.onnx FIGURES.json VOXEL_THRESHOLDS.json OUT.json
 
 For each finding: how many volumes lie within 10 % or 1 mL of the truth, and the factor by which 95 % of
 those that Tez would call lie within it.
@@ -14,58 +14,78 @@ from pathlib import Path
 import numpy as np
 
 from data import ANY, KINDS, PHANTOM_KINDS, read_slabs
-from figures import MINIMUM_ML, among_neighbours, calibrated, marked_ml, pool
-from predict import answer, load
+from export import open_session
+from figures import MINIMUM_ML, VOXEL_ML, among_neighbours, calibrated, marks_of, pool
+from predict import SLABS_PER_RUN, tensor_of
 
 INTERVAL = 0.95
+# Phantoms whose volumes are measured.
+SMALLEST_ML, LARGEST_ML = 2, 100
+THREADS = 2
 
 
-def called(volume_ml, slices, channel, cards):
-    """Whether the study would be called, as `models::tasks` decides."""
-    pooled = pool(among_neighbours(slices))
-    calls = [
-        bool(calibrated(pooled[kind], (card["slope"], card["offset"])) >= card["threshold"])
-        for kind, card in ((kind, cards[KINDS[kind]]["card"]) for kind in (ANY, channel))
-    ]
-    return all(calls) and (channel == ANY or volume_ml > 0)
+def answered(slabs, pairs, model, which):
+    """For each pair: kind, true volume, and of `which` of its heads ("with", "without") what the model says: voxel and slab probabilities."""
+    session = open_session(model, THREADS)
+    for row in csv.DictReader(pairs.open()):
+        answers = []
+        for one in which:
+            hu, sidecar = read_slabs(slabs, row[f"{one}_uid"])
+            shown = np.split(tensor_of(hu, sidecar["contract"]), range(SLABS_PER_RUN, len(hu), SLABS_PER_RUN))
+            parts = [session.run(["voxel_prob", "slice_prob"], {"slabs": part}) for part in shown]
+            answers.append([np.concatenate(part) for part in zip(*parts)])
+        yield PHANTOM_KINDS[row["kind"]], float(row["volume_ml"]), answers
+
+
+def right(found_ml, true_ml):
+    return np.abs(found_ml - true_ml) <= np.maximum(1.0, 0.1 * true_ml)
+
+
+def findings(voxels, slices, cards, thresholds):
+    """Of each finding whether it is called, and the volume that it marks; as `models::tasks` does: any haemorrhage is marked wherever
+    a kind is."""
+    marks = [marks_of(voxels[:, kind], thresholds[name]) for kind, name in enumerate(KINDS)]
+    marks[ANY] = np.logical_or.reduce(marks)
+    pooled, calls = pool(among_neighbours(slices)), []
+    for kind, name in enumerate(KINDS):
+        card = cards[name]["card"]
+        likely = bool(calibrated(pooled[kind], (card["slope"], card["offset"])) >= card["threshold"])
+        calls.append(likely and (kind == ANY or (calls[ANY] and bool(marks[kind].any()))))
+    return calls, [own.sum() * VOXEL_ML for own in marks]
+
+
+def figures_of(measured):
+    """`measured`: (kind, true volume, found volume, called, called without) of each pair."""
+    own = [one for one in measured if SMALLEST_ML <= one[1] <= LARGEST_ML]
+    _, truth, found, called, _ = map(np.array, zip(*own))
+    ratio = (found / truth)[called & (found > 0)]
+    factor = float(np.quantile(np.maximum(ratio, 1 / ratio), INTERVAL, method="higher")) if len(ratio) else None
+    return {
+        "volume_factor": factor and round(factor, 2),
+        "minimum_volume_ml": MINIMUM_ML,
+        "phantoms": len(own),
+        "called": len(ratio),
+        "called_without": [sum(one[4] for one in measured), len(measured)],
+        "within_10_percent_or_1_ml": round(float(right(found, truth).mean()), 3),
+        "median_found_over_true": round(float(np.median(found / truth)), 3),
+        "volumes": [
+            {"kind": KINDS[kind], "true_ml": true_ml, "found_ml": round(float(found_ml), 2), "called": call, "called_without": without}
+            for kind, true_ml, found_ml, call, without in measured
+        ],
+    }
 
 
 def main():
     slabs, pairs, model, cards, thresholds, out = map(Path, sys.argv[1:7])
     cards, thresholds = json.loads(cards.read_text())["by_patient"], json.loads(thresholds.read_text())
-    network, measured = load(model), []
-    for row in csv.DictReader(pairs.open()):
-        kind, true_ml = PHANTOM_KINDS[row["kind"]], float(row["volume_ml"])
-        answers = []
-        for uid in (row["with_uid"], row["without_uid"]):
-            hu, sidecar = read_slabs(slabs, uid)
-            answers.append(answer(network, hu, sidecar["contract"]))
+    measured = {channel: [] for channel in range(len(KINDS))}
+    for kind, true_ml, answers in answered(slabs, pairs, model, ("with", "without")):
+        (calls, volumes), (calls_without, _) = (findings(*answer, cards, thresholds) for answer in answers)
         for channel in (ANY, kind):
-            found = [marked_ml(voxels[:, channel], thresholds[KINDS[channel]]) for voxels, _, _ in answers]
-            calls = [called(own, slices, channel, cards) for own, (_, _, slices) in zip(found, answers)]
-            measured.append((channel, kind, true_ml, found[0], *calls))
+            measured[channel].append((kind, true_ml, volumes[channel], calls[channel], calls_without[channel]))
     figures = {}
     for channel, name in enumerate(KINDS):
-        own = [one for one in measured if one[0] == channel and 2 <= one[2] <= 100]
-        truth, found = np.array([one[2] for one in own]), np.array([one[3] for one in own])
-        right = np.abs(found - truth) <= np.maximum(1.0, 0.1 * truth)
-        seen = np.array([one[4] for one in own]) & (found > 0)
-        ratio = found[seen] / truth[seen]
-        factor = float(np.quantile(np.maximum(ratio, 1 / ratio), INTERVAL, method="higher")) if seen.any() else None
-        figures[name] = {
-            "volume_factor": factor and round(factor, 2),
-            "voxel_threshold": thresholds[name],
-            "minimum_volume_ml": MINIMUM_ML,
-            "phantoms": len(own),
-            "called": int(seen.sum()),
-            "called_without": [sum(one[5] for one in measured if one[0] == channel), sum(one[0] == channel for one in measured)],
-            "within_10_percent_or_1_ml": round(float(right.mean()), 3),
-            "median_found_over_true": round(float(np.median(found / truth)), 3),
-            "volumes": [
-                {"kind": KINDS[one[1]], "true_ml": one[2], "found_ml": round(one[3], 2), "called": one[4], "called_without": one[5]}
-                for one in measured if one[0] == channel
-            ],
-        }
+        figures[name] = {"voxel_threshold": thresholds[name], **figures_of(measured[channel])}
         print(name, {key: value for key, value in figures[name].items() if key != "volumes"})
     out.write_text(json.dumps(figures, indent=1) + "\n")
 
