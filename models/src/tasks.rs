@@ -111,8 +111,11 @@ fn marks_of_present(
     probabilities: &[Probability],
     voxel_ml: f64,
 ) -> Vec<Option<Array3<bool>>> {
-    if (0..card.findings.len()).all(|channel| !is_present(card, probabilities, channel)) {
-        return vec![None; card.findings.len()];
+    let present: Vec<bool> = (0..card.findings.len())
+        .map(|channel| is_present(card, probabilities, channel))
+        .collect();
+    if !present.contains(&true) {
+        return vec![None; present.len()];
     }
     let channels = card.findings.iter().zip(raw.voxel_prob.axis_iter(Axis(1)));
     let mut marks: Vec<Array3<bool>> = channels
@@ -120,18 +123,20 @@ fn marks_of_present(
         .collect();
     for channel in 0..marks.len() {
         if let Some(whole) = whole_of(card, channel) {
-            let own = marks[channel].clone();
-            marks[whole].zip_mut_with(&own, |all, own| *all |= own);
+            let [all, own] = marks
+                .get_disjoint_mut([whole, channel])
+                .expect("two of the card's findings: none is a kind of itself");
+            all.zip_mut_with(own, |all, own| *all |= own);
         }
     }
     // A kind is named by where it is: beside another kind's blood its probability alone says little.
     let named = |channel: usize, marks: &Array3<bool>| {
         card.findings[channel].kind.kind_of().is_none() || marks.iter().any(|marked| *marked)
     };
-    let present = marks.into_iter().enumerate().map(|(channel, marks)| {
-        (is_present(card, probabilities, channel) && named(channel, &marks)).then_some(marks)
-    });
-    present.collect()
+    let marks = marks.into_iter().enumerate();
+    marks
+        .map(|(channel, marks)| (present[channel] && named(channel, &marks)).then_some(marks))
+        .collect()
 }
 
 /// In the order of the card's findings.
@@ -447,6 +452,14 @@ mod tests {
         }
     }
 
+    /// Sure of any haemorrhage and of the kind of [`card_with_a_kind`], and marks neither.
+    fn sure_of_a_kind() -> RawOutput {
+        RawOutput {
+            voxel_prob: Array4::zeros((10, 2, SIDE_PX, SIDE_PX)),
+            slice_prob: Array2::from_elem((10, 2), 0.9),
+        }
+    }
+
     fn read(raw: &RawOutput) -> (Finding, FindingMap) {
         let (mut findings, map) = read_findings(&card(), raw, &slab_grid(), &volume());
         assert_eq!(findings.len(), 1);
@@ -503,10 +516,7 @@ mod tests {
     #[test]
     fn a_kind_is_named_only_where_it_is_marked() {
         let card = card_with_a_kind();
-        let mut raw = RawOutput {
-            voxel_prob: Array4::zeros((10, 2, SIDE_PX, SIDE_PX)),
-            slice_prob: Array2::from_elem((10, 2), 0.9),
-        };
+        let mut raw = sure_of_a_kind();
         let present = |raw: &RawOutput| {
             let (findings, _) = read_findings(&card, raw, &slab_grid(), &volume());
             assert!(findings.iter().all(|one| one.probability.value() > 0.8));
@@ -520,10 +530,7 @@ mod tests {
     #[test]
     fn what_a_kind_marks_belongs_to_the_whole() {
         let card = card_with_a_kind();
-        let mut raw = RawOutput {
-            voxel_prob: Array4::zeros((10, 2, SIDE_PX, SIDE_PX)),
-            slice_prob: Array2::from_elem((10, 2), 0.9),
-        };
+        let mut raw = sure_of_a_kind();
         // 16 voxels by themselves, and 16 that are subdural: 2 mL each, 4 of them the same.
         raw.voxel_prob.slice_mut(s![4, 0, 10..14, 30..34]).fill(0.9);
         raw.voxel_prob.slice_mut(s![4, 1, 13..17, 30..34]).fill(0.9);

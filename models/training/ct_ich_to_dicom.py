@@ -71,20 +71,25 @@ def bone_slices_up(brains, bones):
     """How many slices further up than the brain images (slice → grey values) the bone images are numbered: 0, unless their skulls lie
     clearly better on each other."""
 
-    def overlap(up):
-        pairs = [(brain >= WHITE, bones[index + up] >= BONE_GREY) for index, brain in brains.items() if index + up in bones]
-        return sum((white & bone).sum() for white, bone in pairs) / max(1, sum((white | bone).sum() for white, bone in pairs))
+    white = {index: brain >= WHITE for index, brain in brains.items()}
+    skull = {index: bone >= BONE_GREY for index, bone in bones.items()}
 
-    best = max(range(-MOST_SLICES_UP, MOST_SLICES_UP + 1), key=overlap)
-    return best if overlap(best) > CLEARLY_BETTER * overlap(0) else 0
+    def overlap(up):
+        pairs = [(own, skull[index + up]) for index, own in white.items() if index + up in skull]
+        return sum((one & other).sum() for one, other in pairs) / max(1, sum((one | other).sum() for one, other in pairs))
+
+    overlaps = {up: overlap(up) for up in range(-MOST_SLICES_UP, MOST_SLICES_UP + 1)}
+    best = max(overlaps, key=overlaps.get)
+    return best if overlaps[best] > CLEARLY_BETTER * overlaps[0] else 0
 
 
 def black_in_bone_image(brains, bones):
     """Which grey value of the bone images black of the brain images is: by the line through what neither of them saturates."""
     shown = [(brain[::4, ::4], bones[index][::4, ::4]) for index, brain in brains.items() if index in bones]
     brain, bone = (np.concatenate([pair[side].ravel() for pair in shown]) for side in (0, 1))
-    tissue = (brain > 40) & (brain < 215) & (np.abs(bone - np.median(bone[(brain > 40) & (brain < 215)])) < 12)
-    return np.polyfit(brain[tissue], bone[tissue], 1)[1]
+    tissue = (brain > 40) & (brain < 215)
+    near = tissue & (np.abs(bone - np.median(bone[tissue])) < 12)
+    return np.polyfit(brain[near], bone[near], 1)[1]
 
 
 def slices_of(source, patient, rows):

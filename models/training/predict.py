@@ -33,14 +33,13 @@ def load(path):
 
 @torch.no_grad()
 def answer(network, hu, contract):
-    """Of all slabs: voxel probabilities, suspicion, slab probabilities (once fit_slabs.py has set them)."""
-    voxels, suspicions, slices = [], [], []
+    """Of all slabs: voxel probabilities, suspicion."""
+    voxels, suspicions = [], []
     for part in torch.from_numpy(tensor_of(hu, contract)).split(SLABS_PER_RUN):
-        logits, of_slabs = network(part)
-        slices.append(torch.sigmoid(of_slabs).numpy())
+        logits, _ = network(part)
         voxels.append(Exported(network).of_voxels(logits, part).numpy())
         suspicions.append(suspicion(logits).numpy())
-    return np.concatenate(voxels), np.concatenate(suspicions), np.concatenate(slices)
+    return np.concatenate(voxels), np.concatenate(suspicions)
 
 
 def main():
@@ -56,7 +55,7 @@ def main():
         network = load(path)
         for head in heads:
             if fold_of[head.patient] == fold:
-                voxels, suspicions, _ = answer(network, read_slabs(slabs, head.uid)[0], contract)
+                voxels, suspicions = answer(network, read_slabs(slabs, head.uid)[0], contract)
                 voxels = np.rint(voxels * 255).astype(np.uint8)
                 np.savez_compressed(out / f"{head.patient:03d}.npz", suspicion=suspicions, voxel_prob=voxels)
 

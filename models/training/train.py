@@ -22,7 +22,7 @@ from torch import nn
 from torch.nn import functional
 
 import augment
-from data import ANY, BLOOD, KINDS, UNKNOWN, folds
+from data import ANY, BLOOD, UNKNOWN, folds
 from network import CELL_PX, Network, part_of, suspicion
 from samples import FAR, HALF_MM, WITHIN, Samples
 

@@ -24,17 +24,18 @@ SMALLEST_ML, LARGEST_ML = 2, 100
 THREADS = 2
 
 
-def answered(slabs, pairs, model, which):
-    """For each pair: kind, true volume, and of `which` of its heads ("with", "without") what the model says: voxel and slab probabilities."""
-    session = open_session(model, THREADS)
-    for row in csv.DictReader(pairs.open()):
-        answers = []
-        for one in which:
-            hu, sidecar = read_slabs(slabs, row[f"{one}_uid"])
-            shown = np.split(tensor_of(hu, sidecar["contract"]), range(SLABS_PER_RUN, len(hu), SLABS_PER_RUN))
-            parts = [session.run(["voxel_prob", "slice_prob"], {"slabs": part}) for part in shown]
-            answers.append([np.concatenate(part) for part in zip(*parts)])
-        yield PHANTOM_KINDS[row["kind"]], float(row["volume_ml"]), answers
+def pairs_of(path):
+    """Of each pair: kind, true volume, its row."""
+    for row in csv.DictReader(path.open()):
+        yield PHANTOM_KINDS[row["kind"]], float(row["volume_ml"]), row
+
+
+def answer(session, slabs, uid):
+    """What the model says of a head: voxel and slab probabilities."""
+    hu, sidecar = read_slabs(slabs, uid)
+    shown = np.split(tensor_of(hu, sidecar["contract"]), range(SLABS_PER_RUN, len(hu), SLABS_PER_RUN))
+    parts = [session.run(["voxel_prob", "slice_prob"], {"slabs": part}) for part in shown]
+    return [np.concatenate(part) for part in zip(*parts)]
 
 
 def right(found_ml, true_ml):
@@ -78,9 +79,10 @@ def figures_of(measured):
 def main():
     slabs, pairs, model, cards, thresholds, out = map(Path, sys.argv[1:7])
     cards, thresholds = json.loads(cards.read_text())["by_patient"], json.loads(thresholds.read_text())
-    measured = {channel: [] for channel in range(len(KINDS))}
-    for kind, true_ml, answers in answered(slabs, pairs, model, ("with", "without")):
-        (calls, volumes), (calls_without, _) = (findings(*answer, cards, thresholds) for answer in answers)
+    session, measured = open_session(model, THREADS), {channel: [] for channel in range(len(KINDS))}
+    for kind, true_ml, row in pairs_of(pairs):
+        answers = (answer(session, slabs, row[uid]) for uid in ("with_uid", "without_uid"))
+        (calls, volumes), (calls_without, _) = (findings(*one, cards, thresholds) for one in answers)
         for channel in (ANY, kind):
             measured[channel].append((kind, true_ml, volumes[channel], calls[channel], calls_without[channel]))
     figures = {}

@@ -14,8 +14,9 @@ from pathlib import Path
 import numpy as np
 
 from data import ANY, KINDS
+from export import open_session
 from figures import VOXEL_ML, marks_of
-from volumes import LARGEST_ML, SMALLEST_ML, answered, right
+from volumes import LARGEST_ML, SMALLEST_ML, THREADS, answer, pairs_of, right
 
 THRESHOLDS = tuple(round(0.25 + 0.05 * step, 2) for step in range(11))
 
@@ -30,11 +31,11 @@ def best(true_ml, found_ml):
 
 def main():
     slabs, pairs, model, out = map(Path, sys.argv[1:5])
-    shown = [
-        (kind, true_ml, voxels.astype(np.float16))
-        for kind, true_ml, ((voxels, _),) in answered(slabs, pairs, model, ("with",))
-        if SMALLEST_ML <= true_ml <= LARGEST_ML
-    ]
+    session, shown = open_session(model, THREADS), []
+    for kind, true_ml, row in pairs_of(pairs):
+        if SMALLEST_ML <= true_ml <= LARGEST_ML:
+            voxels, _ = answer(session, slabs, row["with_uid"])
+            shown.append((kind, true_ml, voxels.astype(np.float16)))
     chosen = {}
     for kind, name in [*enumerate(KINDS)][1:]:
         own = [(true_ml, voxels[:, kind]) for of, true_ml, voxels in shown if of == kind]
