@@ -21,7 +21,7 @@ use crate::report::ModelIdentity;
 
 /// Slabs given to the network at once: bounds the memory of one run (a U-Net of 2 million
 /// parameters takes some 20 MB a slab at 256 x 256).
-const SLABS_PER_RUN: usize = 8;
+const SLABS_PER_RUN: usize = 4;
 
 /// The one library of this process. ONNX Runtime allows one environment, and `ort` keeps the first
 /// library it loads for good.

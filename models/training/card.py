@@ -22,7 +22,7 @@ SHORT = {
     "subdural_hemorrhage": "subdural",
     "epidural_hemorrhage": "epidural",
 }
-VERSION = "3.1"
+VERSION = "3.2"
 
 
 def limits(figures):

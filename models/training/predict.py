@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from data import folds, read_slabs, windowed, with_neighbours
-from network import Exported, Network, suspicion
+from network import Exported, Network
 
 SLABS_PER_RUN = 8
 
@@ -36,9 +36,9 @@ def answer(network, hu, contract):
     """Of all slabs: voxel probabilities, suspicion."""
     voxels, suspicions = [], []
     for part in torch.from_numpy(tensor_of(hu, contract)).split(SLABS_PER_RUN):
-        logits, _ = network(part)
-        voxels.append(Exported(network).of_voxels(logits, part).numpy())
-        suspicions.append(suspicion(logits).numpy())
+        of_voxels, of_slabs = Exported(network).answers(part)
+        voxels.append(of_voxels.numpy())
+        suspicions.append(of_slabs.numpy())
     return np.concatenate(voxels), np.concatenate(suspicions)
 
 

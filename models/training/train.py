@@ -23,7 +23,7 @@ from torch.nn import functional
 
 import augment
 from data import ANY, BLOOD, UNKNOWN, folds
-from network import CELL_PX, Network, part_of, suspicion
+from network import CELL_PX, ON_CPU, Network, part_of, suspicion
 from samples import FAR, HALF_MM, WITHIN, Samples
 
 # The stages of training, by where it runs: two cores, where what ships was made, have time for an eighth of what a GPU does (decisions 12 and 14),
@@ -103,6 +103,7 @@ BOXED_PX = 12
 AROUND_BLOOD, ASIDE_CELLS, SHOWN = 0.9, 9, 0.5
 AHEAD = 4
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
+NUMBERS = {"cuda": torch.bfloat16, "cpu": ON_CPU}
 
 
 def learnable(drawn, contract, device, stage):
@@ -236,7 +237,7 @@ def train(network, samples, contract, stage, device, say, keep):
     mean, started, recent, losses = RunningMean(network, stage["mean_decay"]), time.time(), [], []
     for iteration, drawn in enumerate(drawn_ahead(samples, stage)):
         seen, target, labels = learnable(drawn, contract, device, stage)
-        with torch.autocast(device, dtype=torch.bfloat16):
+        with torch.autocast(device, dtype=NUMBERS[device], enabled=NUMBERS[device] != torch.float32):
             voxels = network.voxels(*seen)
         loss, parts = loss_of(voxels, target, labels, stage)
         optimizer.zero_grad(set_to_none=True)
