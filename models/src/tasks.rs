@@ -9,6 +9,7 @@ use std::cmp::Reverse;
 use ndarray::{Array2, Array3, Array4, ArrayView1, ArrayView3, Axis};
 use pipeline::uid::Uid;
 use pipeline::volume::{Grid, SourceSlice, Volume, VoxelPoint};
+use rayon::prelude::*;
 
 use crate::card::{CardFinding, ModelCard};
 use crate::findings::{Finding, FindingKind, Probability, Side};
@@ -117,9 +118,11 @@ fn marks_of_present(
     if !present.contains(&true) {
         return vec![None; present.len()];
     }
-    let channels = card.findings.iter().zip(raw.voxel_prob.axis_iter(Axis(1)));
+    let channels = card.findings.par_iter().enumerate();
     let mut marks: Vec<Array3<bool>> = channels
-        .map(|(task, voxel_prob)| marks_of(task, &voxel_prob, voxel_ml))
+        .map(|(channel, task)| {
+            marks_of(task, &raw.voxel_prob.index_axis(Axis(1), channel), voxel_ml)
+        })
         .collect();
     for channel in 0..marks.len() {
         if let Some(whole) = whole_of(card, channel) {
