@@ -10,7 +10,6 @@ import numpy as np
 import onnx
 import onnxruntime
 import torch
-
 from torch import nn
 from torch.nn import functional
 

@@ -50,33 +50,29 @@ class Block(nn.Module):
         return functional.relu(x + self.body(x))
 
 
-class Unshuffled(nn.Module):
-    """`PixelUnshuffle`, as a convolution that only picks: ONNX Runtime moves pixels about slowly, and on one thread."""
+class Picking(nn.Module):
+    """Moves pixels by a convolution that only picks: ONNX Runtime moves them otherwise slowly, and on one thread. `channels` are those
+    of the larger image."""
 
     def __init__(self, channels, size):
         super().__init__()
         self.size, self.channels = size, channels
-        self.register_buffer("picks", picks(channels, size), persistent=False)
+        each = torch.eye(size**2).reshape(size**2, 1, size, size)
+        self.register_buffer("picks", each.repeat(channels, 1, 1, 1), persistent=False)
+
+
+class Unshuffled(Picking):
+    """As `PixelUnshuffle`."""
 
     def forward(self, images):
         return functional.conv2d(images, self.picks, stride=self.size, groups=self.channels)
 
 
-class Shuffled(nn.Module):
-    """`PixelShuffle` in the same way; `channels` come out."""
-
-    def __init__(self, channels, size):
-        super().__init__()
-        self.size, self.channels = size, channels
-        self.register_buffer("picks", picks(channels, size), persistent=False)
+class Shuffled(Picking):
+    """As `PixelShuffle`."""
 
     def forward(self, images):
         return functional.conv_transpose2d(images, self.picks, stride=self.size, groups=self.channels)
-
-
-def picks(channels, size):
-    """One filter for each pixel of a square of `size`, of each channel."""
-    return torch.eye(size**2).reshape(size**2, 1, size, size).repeat(channels, 1, 1, 1)
 
 
 class Network(nn.Module):

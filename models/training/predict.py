@@ -34,9 +34,9 @@ def load(path):
 @torch.no_grad()
 def answer(network, hu, contract):
     """Of all slabs: voxel probabilities, suspicion."""
-    voxels, suspicions = [], []
+    exported, voxels, suspicions = Exported(network), [], []
     for part in torch.from_numpy(tensor_of(hu, contract)).split(SLABS_PER_RUN):
-        of_voxels, of_slabs = Exported(network).answers(part)
+        of_voxels, of_slabs = exported.answers(part)
         voxels.append(of_voxels.numpy())
         suspicions.append(of_slabs.numpy())
     return np.concatenate(voxels), np.concatenate(suspicions)
