@@ -6,7 +6,7 @@ use std::hint::black_box;
 use std::path::{Path, PathBuf};
 
 use criterion::{Criterion, criterion_group, criterion_main};
-use models::analysis::{Watch, analyse};
+use models::analysis::{StudyObjects, Watch, analyse};
 use models::card::ModelCard;
 use models::runtime::{Library, Network};
 use pipeline::instance::Instance;
@@ -64,11 +64,15 @@ fn stages(criterion: &mut Criterion) {
     };
     for study in STUDIES.map(study) {
         let instances = headers(&study.files);
-        let ranked = candidates(&instances, &limits);
+        let ranked = candidates(&instances, &limits).list;
         let slices = &ranked.first().expect("a series").slices;
         let (volume, _) = build(slices, &limits).expect("a volume");
         let input = prepare(&volume, &contract).expect("a tensor");
-        let uid = &instances.first().expect("an instance").study_uid;
+        let objects = StudyObjects {
+            study_uid: &instances.first().expect("an instance").study_uid,
+            instances: &instances,
+            doubts: &[],
+        };
 
         let mut group = criterion.benchmark_group(study.name);
         group.sample_size(10);
@@ -76,7 +80,7 @@ fn stages(criterion: &mut Criterion) {
             bencher.iter(|| headers(black_box(&study.files)));
         });
         group.bench_function("series choice", |bencher| {
-            bencher.iter(|| candidates(black_box(&instances), &limits).len());
+            bencher.iter(|| candidates(black_box(&instances), &limits).list.len());
         });
         group.bench_function("decode to volume", |bencher| {
             bencher.iter(|| build(black_box(slices), &limits).expect("a volume"));
@@ -94,7 +98,7 @@ fn stages(criterion: &mut Criterion) {
             bencher.iter(|| network.run(black_box(&input)).expect("an answer"));
         });
         group.bench_function("whole analysis", |bencher| {
-            bencher.iter(|| analyse(uid, black_box(&instances), Ok(&mut network), &limits, watch));
+            bencher.iter(|| analyse(black_box(objects), Ok(&mut network), &limits, watch));
         });
         group.finish();
     }

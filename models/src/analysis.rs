@@ -5,20 +5,22 @@ use std::collections::BTreeMap;
 use std::iter;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
+use jiff::civil::DateTime;
 use pipeline::instance::Instance;
 use pipeline::limits::Limits;
 use pipeline::prepare::prepare_centred;
 use pipeline::reason::{Reason, ReasonCode};
 use pipeline::series::SeriesVerdict;
-use pipeline::study::volume_of_study;
+use pipeline::study::{ScanVolume, StudyScans};
 use pipeline::uid::Uid;
 use pipeline::volume::{GeometryCertificate, PatientPoint, Volume};
 use serde::{Deserialize, Serialize};
 
 use crate::findings::{Finding, Outcome};
-use crate::report::{ModelIdentity, StudyReport};
+use crate::report::{ModelIdentity, ScanReport, StudyReport, parts_of};
 use crate::runtime::Network;
 use crate::tasks::{FindingMap, read_findings};
+use crate::triage::prioritise;
 
 /// The key in `timing_ms` for all stages together.
 const TOTAL: &str = "total";
@@ -68,6 +70,18 @@ impl std::fmt::Debug for Watch<'_> {
     }
 }
 
+/// The objects of one study of one patient.
+#[derive(Clone, Copy, Debug)]
+pub struct StudyObjects<'a> {
+    /// Study Instance UID.
+    pub study_uid: &'a Uid,
+    /// Those that can be read, in any order.
+    pub instances: &'a [Instance],
+    /// What is known to be doubtful or lacking besides: with any of these the study is not whole,
+    /// whatever its scans show.
+    pub doubts: &'a [Reason],
+}
+
 /// What came of one study.
 #[derive(Clone, Debug)]
 pub struct Analysis {
@@ -75,18 +89,18 @@ pub struct Analysis {
     pub report: StudyReport,
     /// Where the findings were read from; `None` when no network ran.
     pub map: Option<FindingMap>,
-    /// The volume that was analysed, or could have been; `None` when none could be made.
+    /// The volume of the scan that decides, or one that could have been analysed; `None` when none
+    /// could be made.
     pub volume: Option<Volume>,
 }
 
-/// Analyses the instances of the study `study_uid`.
+/// Analyses the plain head scans of a study, one after the other; the worst decides.
 ///
 /// `network` may be the reason why there is none: the report then has the study's series and
 /// geometry, and ends as not analysed. Never panics: a fault inside becomes
 /// [`ReasonCode::InternalFault`].
 pub fn analyse(
-    study_uid: &Uid,
-    instances: &[Instance],
+    study: StudyObjects<'_>,
     network: Result<&mut Network, &Reason>,
     limits: &Limits,
     watch: Watch<'_>,
@@ -97,88 +111,224 @@ pub fn analyse(
         timing_ms: BTreeMap::new(),
     };
     let started_ms = (watch.elapsed_ms)();
-    // What a panic leaves behind is not used: `course` holds only finished stages, and a session
+    // What a panic leaves behind is not used: `course` holds only finished scans, and a session
     // of ONNX Runtime keeps nothing between runs.
-    let attempt = AssertUnwindSafe(|| course.through(instances, network, limits, &mut stages));
-    let outcome = catch_unwind(attempt).unwrap_or_else(|panic| internal_fault(panic.as_ref()));
+    let attempt = AssertUnwindSafe(|| course.through(study, network, limits, &mut stages));
+    let end = catch_unwind(attempt).unwrap_or_else(|panic| Err(internal_fault(panic.as_ref())));
     let mut timing_ms = stages.timing_ms;
     timing_ms.insert(TOTAL.to_owned(), (watch.elapsed_ms)() - started_ms);
-    course.finish(study_uid, outcome, timing_ms)
+    course.finish(study.study_uid, end, timing_ms)
 }
 
-fn internal_fault(panic: &(dyn Any + Send)) -> Outcome {
+fn internal_fault(panic: &(dyn Any + Send)) -> Vec<Reason> {
     let message = panic
         .downcast_ref::<String>()
         .map(String::as_str)
         .or_else(|| panic.downcast_ref::<&str>().copied());
     tracing::error!(message, "the analysis panicked");
     let text = "The analysis failed by a fault of Tez; the log has more. Please report it.";
-    Outcome::NotAnalysed {
-        reasons: vec![Reason::new(ReasonCode::InternalFault, text)],
-    }
+    vec![Reason::new(ReasonCode::InternalFault, text)]
 }
 
-/// One study on its way: what the finished stages gave.
+/// One study on its way: what the finished scans gave.
 #[derive(Default)]
 struct Course {
     series: Vec<SeriesVerdict>,
+    scans: Vec<ScanReport>,
+    outcomes: Vec<Outcome>,
+    /// Of the scan that decides among those that were analysed.
+    kept: Option<Kept>,
+}
+
+/// What a scan was analysed with: too large to be kept of each.
+struct Kept {
+    /// The scan's place in [`Course::scans`].
+    index: usize,
+    volume: Option<Volume>,
+    answer: Option<(FindingMap, ModelIdentity)>,
+}
+
+/// What came of one scan.
+struct ScanResult {
+    outcome: Outcome,
     geometry: Option<GeometryCertificate>,
     volume: Option<Volume>,
-    model: Option<ModelIdentity>,
-    map: Option<FindingMap>,
+    answer: Option<(FindingMap, ModelIdentity)>,
 }
 
 impl Course {
+    /// Goes through all scans; gives the reasons if there is none.
     fn through(
         &mut self,
-        instances: &[Instance],
-        network: Result<&mut Network, &Reason>,
+        study: StudyObjects<'_>,
+        mut network: Result<&mut Network, &Reason>,
         limits: &Limits,
         stages: &mut Stages<'_>,
-    ) -> Outcome {
-        let study = stages.run(Stage::Volume, || volume_of_study(instances, limits));
-        self.series = study.verdicts;
-        let head = match study.volume {
-            Ok(head) => head,
-            Err(reasons) => return Outcome::NotAnalysed { reasons },
-        };
-        self.geometry = Some(head.certificate);
-        let volume = self.volume.insert(head.volume);
-        let answer = network
-            .map_err(Clone::clone)
-            .and_then(|network| ask(network, volume, head.facts.centre_mm, stages));
-        match answer {
-            Err(reason) => Outcome::NotAnalysed {
-                reasons: iter::once(reason).chain(study.incomplete).collect(),
-            },
-            Ok(answer) => {
-                self.model = Some(answer.model);
-                self.map = Some(answer.map);
-                outcome(answer.findings, study.incomplete)
+    ) -> Result<(), Vec<Reason>> {
+        let mut scans = stages.run(Stage::Volume, || StudyScans::of(study.instances, limits));
+        while let Some(mut scan) = stages.run(Stage::Volume, || scans.next_scan()) {
+            scan.incomplete.extend(study.doubts.iter().cloned());
+            let (series_uids, acquired) = (scan.series_uids.clone(), scan.acquired);
+            let result = match &mut network {
+                Ok(network) => one_scan(scan, Ok(network), stages),
+                Err(reason) => one_scan(scan, Err(reason), stages),
+            };
+            self.add(series_uids, acquired, result);
+        }
+        self.series = scans.verdicts();
+        if self.scans.is_empty() {
+            let doubts = study.doubts.iter().cloned();
+            return Err(scans.no_usable_series().into_iter().chain(doubts).collect());
+        }
+        Ok(())
+    }
+
+    fn add(&mut self, series_uids: Vec<Uid>, acquired: Option<DateTime>, result: ScanResult) {
+        let index = self.scans.len();
+        let (state, reasons, findings) = parts_of(result.outcome.clone());
+        self.scans.push(ScanReport {
+            series_uids,
+            acquired: acquired.map(|at| at.to_string()),
+            state,
+            reasons,
+            priority: prioritise(&result.outcome).priority,
+            findings,
+            geometry: result.geometry,
+        });
+        self.outcomes.push(result.outcome);
+        let rank = |index: usize, answered: bool| (!answered, self.scans[index].priority);
+        let better = self.kept.as_ref().is_none_or(|kept| {
+            rank(index, result.answer.is_some()) < rank(kept.index, kept.answer.is_some())
+        });
+        if better {
+            self.kept = Some(Kept {
+                index,
+                volume: result.volume,
+                answer: result.answer,
+            });
+        }
+    }
+
+    /// The scan that decides, and the study's outcome. Where that scan could not be analysed and
+    /// another one could, the study is analysed in part: with the findings of that other.
+    fn decided(&self) -> Option<(usize, Outcome)> {
+        let by_priority = |index: &usize| self.scans[*index].priority;
+        let deciding = (0..self.scans.len()).min_by_key(by_priority)?;
+        let answered = self.kept.as_ref().filter(|kept| kept.answer.is_some());
+        match (&self.outcomes[deciding], answered) {
+            (Outcome::NotAnalysed { reasons }, Some(kept)) => {
+                let other = &self.outcomes[kept.index];
+                let outcome = Outcome::Partial {
+                    findings: other.findings().to_vec(),
+                    reasons: reasons.iter().chain(other.reasons()).cloned().collect(),
+                };
+                Some((kept.index, outcome))
             }
+            (outcome, _) => Some((deciding, outcome.clone())),
         }
     }
 
     fn finish(
         self,
         study_uid: &Uid,
-        outcome: Outcome,
+        end: Result<(), Vec<Reason>>,
         timing_ms: BTreeMap<String, f64>,
     ) -> Analysis {
-        // A fault after the network ran leaves a model and a map that no finding stands for.
-        let analysed = !matches!(outcome, Outcome::NotAnalysed { .. });
-        let report = StudyReport {
-            series: self.series,
-            geometry: self.geometry,
-            model: self.model.filter(|_| analysed),
-            timing_ms,
-            ..StudyReport::of_outcome(study_uid, outcome)
+        let decided = end.map(|()| self.decided());
+        let (index, outcome) = match decided {
+            Ok(Some(decided)) => decided,
+            // After a fault nothing that came before it stands for the study.
+            Ok(None) | Err(_) => return self.without_result(study_uid, decided.err(), timing_ms),
         };
-        Analysis {
-            report,
-            map: self.map.filter(|_| analysed),
-            volume: self.volume,
+        let scan = &self.scans[index];
+        let mut report = StudyReport::of_outcome(study_uid, outcome);
+        report.geometry.clone_from(&scan.geometry);
+        if self.scans.len() > 1 {
+            report
+                .priority_because
+                .push(which_scan(scan, self.scans.len()));
         }
+        let kept = self.kept.filter(|kept| kept.index == index);
+        let (volume, answer) = kept.map_or((None, None), |kept| (kept.volume, kept.answer));
+        let (map, model) = answer.unzip();
+        Analysis {
+            report: StudyReport {
+                series: self.series,
+                scans: self.scans,
+                model,
+                timing_ms,
+                ..report
+            },
+            map,
+            volume,
+        }
+    }
+
+    fn without_result(
+        self,
+        study_uid: &Uid,
+        reasons: Option<Vec<Reason>>,
+        timing_ms: BTreeMap<String, f64>,
+    ) -> Analysis {
+        let reasons = reasons.unwrap_or_default();
+        let report = StudyReport::of_outcome(study_uid, Outcome::NotAnalysed { reasons });
+        Analysis {
+            report: StudyReport {
+                series: self.series,
+                timing_ms,
+                ..report
+            },
+            map: None,
+            volume: None,
+        }
+    }
+}
+
+fn which_scan(scan: &ScanReport, count: usize) -> String {
+    let when = scan
+        .acquired
+        .as_ref()
+        .map_or_else(String::new, |at| format!(", acquired {at}"));
+    let series = scan.series_uids.first().map_or("", Uid::as_str);
+    format!("of {count} scans of the head this one decides: series {series}{when}")
+}
+
+/// Asks `network` about one scan.
+fn one_scan(
+    scan: ScanVolume,
+    network: Result<&mut Network, &Reason>,
+    stages: &mut Stages<'_>,
+) -> ScanResult {
+    let head = match scan.volume {
+        Ok(head) => head,
+        Err(reasons) => {
+            let reasons = reasons.into_iter().chain(scan.incomplete).collect();
+            return ScanResult {
+                outcome: Outcome::NotAnalysed { reasons },
+                geometry: None,
+                volume: None,
+                answer: None,
+            };
+        }
+    };
+    let answer = network
+        .map_err(Clone::clone)
+        .and_then(|network| ask(network, &head.volume, head.facts.centre_mm, stages));
+    let (outcome, answer) = match answer {
+        Err(reason) => {
+            let reasons = iter::once(reason).chain(scan.incomplete).collect();
+            (Outcome::NotAnalysed { reasons }, None)
+        }
+        Ok(answer) => (
+            outcome(answer.findings, scan.incomplete),
+            Some((answer.map, answer.model)),
+        ),
+    };
+    ScanResult {
+        outcome,
+        geometry: Some(head.certificate),
+        volume: Some(head.volume),
+        answer,
     }
 }
 
@@ -235,7 +385,7 @@ impl Stages<'_> {
         let started_ms = (self.watch.elapsed_ms)();
         let result = work();
         let spent_ms = (self.watch.elapsed_ms)() - started_ms;
-        self.timing_ms.insert(stage.as_str().to_owned(), spent_ms);
+        *self.timing_ms.entry(stage.as_str().to_owned()).or_default() += spent_ms;
         result
     }
 }
@@ -288,7 +438,12 @@ mod tests {
             elapsed_ms: &|| 0.0,
             entered,
         };
-        analyse(&uid, instances, network, &Limits::default(), watch)
+        let study = StudyObjects {
+            study_uid: &uid,
+            instances,
+            doubts: &[],
+        };
+        analyse(study, network, &Limits::default(), watch)
     }
 
     #[test]

@@ -34,6 +34,26 @@ pub struct ModelIdentity {
     pub sha256: String,
 }
 
+/// The result of one plain scan of the head.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct ScanReport {
+    /// Series of its reconstructions, the one that was analysed first.
+    pub series_uids: Vec<Uid>,
+    /// When it was acquired, by the scanner's clock (`2026-01-15T08:00:10`); `None` where that is
+    /// not stated.
+    pub acquired: Option<String>,
+    /// How far the analysis came.
+    pub state: ReportState,
+    /// What is missing or went wrong; empty only for [`ReportState::Analysed`].
+    pub reasons: Vec<Reason>,
+    /// Where a study with this scan alone would belong in the list.
+    pub priority: Priority,
+    /// One for each kind that the model was made for; empty when not analysed.
+    pub findings: Vec<Finding>,
+    /// Geometry of the reconstruction that was analysed; `None` when no volume could be made.
+    pub geometry: Option<GeometryCertificate>,
+}
+
 /// The result of one study. Its JSON form is a contract (README, `tez triage --json`).
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct StudyReport {
@@ -53,8 +73,11 @@ pub struct StudyReport {
     pub findings: Vec<Finding>,
     /// A verdict for each series, in order of UID.
     pub series: Vec<SeriesVerdict>,
-    /// Geometry of the chosen series; `None` when no volume could be made.
+    /// Geometry of the scan that decides; `None` when no volume could be made.
     pub geometry: Option<GeometryCertificate>,
+    /// Every plain scan of the head, in the order in which they were analysed. State, reasons,
+    /// findings and geometry above are those of the one that decides the priority.
+    pub scans: Vec<ScanReport>,
     /// The network; `None` when none ran.
     pub model: Option<ModelIdentity>,
     /// Milliseconds spent, by stage. The one part that differs between runs.
@@ -66,11 +89,7 @@ impl StudyReport {
     /// rest is empty, to be filled by whoever knows it.
     pub fn of_outcome(study_uid: &Uid, outcome: Outcome) -> Self {
         let decision = prioritise(&outcome);
-        let (state, reasons, findings) = match outcome {
-            Outcome::Analysed(findings) => (ReportState::Analysed, Vec::new(), findings),
-            Outcome::Partial { findings, reasons } => (ReportState::Partial, reasons, findings),
-            Outcome::NotAnalysed { reasons } => (ReportState::NotAnalysed, reasons, Vec::new()),
-        };
+        let (state, reasons, findings) = parts_of(outcome);
         Self {
             study_uid: study_uid.clone(),
             state,
@@ -81,8 +100,18 @@ impl StudyReport {
             findings,
             series: Vec::new(),
             geometry: None,
+            scans: Vec::new(),
             model: None,
             timing_ms: BTreeMap::new(),
         }
+    }
+}
+
+/// How far, why no further, and what was found.
+pub(crate) fn parts_of(outcome: Outcome) -> (ReportState, Vec<Reason>, Vec<Finding>) {
+    match outcome {
+        Outcome::Analysed(findings) => (ReportState::Analysed, Vec::new(), findings),
+        Outcome::Partial { findings, reasons } => (ReportState::Partial, reasons, findings),
+        Outcome::NotAnalysed { reasons } => (ReportState::NotAnalysed, reasons, Vec::new()),
     }
 }

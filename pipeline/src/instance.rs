@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use jiff::civil::DateTime;
+
 use crate::content::ContentHash;
 use crate::uid::Uid;
 
@@ -88,12 +90,14 @@ pub struct SeriesHeader {
     pub contrast_agent: String,
     /// Manufacturer (0008,0070).
     pub manufacturer: String,
-    /// KVP (0018,0060), kilovolts.
-    pub tube_voltage_kv: Option<f64>,
     /// Gantry/Detector Tilt (0018,1120), degrees: nominal, its sign differs by maker.
     pub nominal_tilt_deg: Option<f64>,
     /// Burned In Annotation (0028,0301) is YES.
     pub burned_in_annotation: bool,
+    /// Frame of Reference UID (0020,0052): positions can be compared within one only.
+    pub frame_of_reference_uid: String,
+    /// Irradiation Event UID (0008,3010): one run of the tube.
+    pub irradiation_event_uid: String,
 }
 
 /// Layout of an instance's pixels.
@@ -149,6 +153,23 @@ pub struct FrameHeader {
     pub instance_number: Option<i64>,
     /// Acquisition Number (0020,0012).
     pub acquisition_number: Option<i64>,
+    /// Temporal Position Index (0020,9128) or Identifier (0020,0100).
+    pub temporal_position: Option<i64>,
+    /// When it was scanned, by the scanner's clock: Frame Acquisition DateTime (0018,9074),
+    /// Acquisition DateTime (0008,002A), or Acquisition Date and Time (0008,0022), (0008,0032).
+    pub acquired: Option<DateTime>,
+    /// When the image was made: Content Date and Time (0008,0023), (0008,0033).
+    pub content_made: Option<DateTime>,
+    /// KVP (0018,0060), kilovolts.
+    pub tube_voltage_kv: Option<f64>,
+    /// Exposure (0018,1152), mAs.
+    pub exposure_mas: Option<f64>,
+    /// Convolution Kernel (0018,1210) of the frame, its values joined by a backslash; empty where
+    /// only the object states one.
+    pub kernel: String,
+    /// Contrast/Bolus Agent Administered (0018,9342) of the frame (Enhanced CT): whether contrast
+    /// was in when it was scanned, whatever the object says.
+    pub contrast_administered: Option<bool>,
     /// Image Type of the frame where it differs from the instance's (Enhanced CT).
     pub image_type: Vec<String>,
 }

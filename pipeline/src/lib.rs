@@ -7,10 +7,12 @@
 pub mod assembly;
 pub mod content;
 pub mod decode;
+mod direction;
 pub mod head;
 pub mod instance;
 pub mod intake;
 pub mod limits;
+pub mod patient;
 pub mod prepare;
 pub mod reason;
 pub mod series;

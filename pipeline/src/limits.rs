@@ -16,6 +16,8 @@ pub struct Limits {
     pub header_bytes_max: u64,
     /// Most frames of one series that become a volume.
     pub slices_max: usize,
+    /// Most scans of one study that are analysed; with more of them the study is analysed in part.
+    pub scans_max: usize,
     /// Most instances of one study; each frame of a multi-frame object counts as one.
     pub study_instances_max: usize,
     /// Fewest slices that can be called a volume.
@@ -34,6 +36,7 @@ impl Default for Limits {
             header_elements_max: 2_000_000,
             header_bytes_max: 64 << 20,
             slices_max: 2_000,
+            scans_max: 8,
             study_instances_max: 10_000,
             slices_min: 3,
             frame_side_max: 2_048,

@@ -46,6 +46,12 @@ pub enum ReasonCode {
     AnotherSeriesPreferred,
     /// This series was analysed.
     Chosen,
+    /// Slices lie over each other and were told apart by their headers.
+    PartedByHeader,
+    /// Slices with other pixels lie over each other, and nothing tells them apart.
+    OverlappingSlices,
+    /// The Study Instance UID is shared by more than one patient.
+    SharedStudyUid,
 
     // Geometry and pixels.
     /// Too few slices for a volume.
@@ -54,6 +60,10 @@ pub enum ReasonCode {
     TooManySlices,
     /// Position, orientation or pixel spacing is missing or is not a number.
     MissingGeometry,
+    /// Direction cosines are not unit vectors at a right angle; they were made so.
+    InexactDirections,
+    /// Positions or pixel spacing make a head of a size that no head has.
+    ImplausibleSize,
     /// Slices of one series point different ways.
     MixedOrientations,
     /// Slices of one series differ in rows, columns or pixel spacing.
@@ -94,7 +104,7 @@ pub enum ReasonCode {
     InferenceLibraryMissing,
     /// The model or its card is missing, altered or unusable.
     ModelUnavailable,
-    /// The volume is outside what the model takes.
+    /// The volume or the patient is outside what the model was made for.
     OutsideModelContract,
     /// The model's run failed.
     InferenceFailed,

@@ -1,36 +1,27 @@
-//! Instances of one study → the volume that is analysed, with a verdict for every series.
+//! Instances of one study → the volume of each scan that is analysed, with a verdict for every
+//! series.
 //!
-//! The header ranks the candidates; the pixels decide. The first candidate that becomes a volume
-//! and is a head is chosen.
+//! The header ranks the reconstructions of a scan; the pixels decide. The first one that becomes a
+//! volume and is a head stands for its scan.
 
-use std::collections::BTreeMap;
-use std::fs::File;
-use std::io::Read;
+use std::collections::{BTreeMap, BTreeSet};
 
-use crate::content::{ContentHash, ContentHasher};
+use jiff::civil::DateTime;
+
 use crate::head::{HeadFacts, examine};
 use crate::instance::Instance;
-use crate::intake::{META_BYTES_MAX, MetaParse, parse_part10_meta};
 use crate::limits::Limits;
+use crate::patient::age_years;
 use crate::reason::{Reason, ReasonCode};
-use crate::series::{Candidate, SeriesVerdict, candidates_of};
+use crate::series::{Candidate, Candidates, Scan, SeriesVerdict, candidates, scans_of};
 use crate::uid::Uid;
 use crate::volume::{GeometryCertificate, Volume, build};
 
-/// Most candidates whose pixels are looked at. A study whose first six stacks are no heads by their
-/// pixels holds none.
-const CANDIDATES_DECODED_MAX: usize = 6;
-
-/// What can be analysed of a study.
-#[derive(Debug)]
-pub struct StudyVolume {
-    /// A verdict for each series, in order of UID.
-    pub verdicts: Vec<SeriesVerdict>,
-    /// The head, or why there is none.
-    pub volume: Result<HeadVolume, Vec<Reason>>,
-    /// What is missing from the head: with any of these the result is a partial one.
-    pub incomplete: Vec<Reason>,
-}
+/// Most stacks whose pixels are looked at and are none of a head. A study with more of them than
+/// this is not of a head.
+const STRANGERS_MAX: usize = 24;
+/// The model was made for adults.
+const ADULT_YEARS: f64 = 18.0;
 
 /// A volume that is a head, and how it was come by.
 #[derive(Debug)]
@@ -43,101 +34,287 @@ pub struct HeadVolume {
     pub facts: HeadFacts,
 }
 
-/// Chooses the series of a study that is analysed, and makes its volume.
-///
-/// The order of `instances` does not matter. Never fails: a study without a usable series has
-/// reasons instead of a volume.
-pub fn volume_of_study(instances: &[Instance], limits: &Limits) -> StudyVolume {
+/// One plain scan of the head.
+#[derive(Debug)]
+pub struct ScanVolume {
+    /// Series of its reconstructions, the one that stands for it first.
+    pub series_uids: Vec<Uid>,
+    /// When its first slice was acquired, by the scanner's clock, if that is stated.
+    pub acquired: Option<DateTime>,
+    /// The head, or why it cannot be analysed.
+    pub volume: Result<HeadVolume, Vec<Reason>>,
+    /// What is missing from the head: with any of these the result is a partial one.
+    pub incomplete: Vec<Reason>,
+}
+
+/// The plain head scans of one study of one patient, one after the other.
+#[derive(Debug)]
+pub struct StudyScans<'a> {
+    limits: &'a Limits,
+    refused: Option<Reason>,
+    candidates: Candidates<'a>,
+    scans: Vec<Scan>,
+    next: usize,
+    heads: usize,
+    strangers: usize,
+    /// Reasons that hold for every scan.
+    of_patient: Vec<Reason>,
+    /// Candidates that stand for a scan.
+    chosen: BTreeSet<usize>,
+    /// Candidates that were looked at and cannot.
+    failed: BTreeMap<usize, Reason>,
+}
+
+impl<'a> StudyScans<'a> {
+    /// Looks at the headers of `instances`, one patient's. Their order does not matter.
+    pub fn of(instances: &'a [Instance], limits: &'a Limits) -> Self {
+        let refused = too_many(instances, limits);
+        let considered = if refused.is_none() { instances } else { &[] };
+        let candidates = candidates(considered, limits);
+        Self {
+            limits,
+            refused,
+            scans: scans_of(&candidates.list),
+            candidates,
+            next: 0,
+            heads: 0,
+            strangers: 0,
+            of_patient: child(instances).into_iter().collect(),
+            chosen: BTreeSet::new(),
+            failed: BTreeMap::new(),
+        }
+    }
+
+    /// The next plain scan of the head, the best first; `None` after the last. What the pixels show
+    /// to be no head, or one with contrast, is passed over.
+    pub fn next_scan(&mut self) -> Option<ScanVolume> {
+        while self.next < self.scans.len() {
+            if self.heads >= self.limits.scans_max || self.strangers >= STRANGERS_MAX {
+                return Some(self.beyond_the_limit());
+            }
+            let scan = self.scans[self.next].clone();
+            self.next += 1;
+            if let Some(volume) = self.volume_of(&scan) {
+                self.heads += 1;
+                return Some(volume);
+            }
+        }
+        None
+    }
+
+    /// A verdict for each series, in order of UID. Asked for after the last scan.
+    pub fn verdicts(&self) -> Vec<SeriesVerdict> {
+        let chosen_series: BTreeSet<&Uid> = self
+            .chosen
+            .iter()
+            .map(|index| self.candidates.list[*index].series_uid)
+            .collect();
+        let mut verdicts: BTreeMap<&Uid, SeriesVerdict> = BTreeMap::new();
+        for (index, candidate) in self.candidates.list.iter().enumerate() {
+            let uid = candidate.series_uid;
+            let verdict = verdicts.entry(uid).or_insert_with(|| SeriesVerdict {
+                uid: uid.clone(),
+                chosen: chosen_series.contains(uid),
+                reasons: Vec::new(),
+            });
+            for reason in self.reasons_of(index, candidate) {
+                if !verdict.reasons.contains(&reason) {
+                    verdict.reasons.push(reason);
+                }
+            }
+        }
+        for (uid, reasons) in &self.candidates.repeated {
+            if let Some(verdict) = verdicts.get_mut(uid) {
+                verdict.reasons.extend(reasons.iter().cloned());
+            }
+        }
+        verdicts.into_values().collect()
+    }
+
+    /// Why there is no plain head scan in the study.
+    pub fn no_usable_series(&self) -> Vec<Reason> {
+        if let Some(reason) = &self.refused {
+            return vec![reason.clone()];
+        }
+        let verdicts = self.verdicts();
+        let summary = match verdicts.len() {
+            0 => "The study has no images.".to_owned(),
+            1 => "The study's one series cannot be analysed.".to_owned(),
+            count => format!("None of the study's {count} series can be analysed."),
+        };
+        let mut reasons = vec![Reason::new(ReasonCode::NoUsableSeries, summary)];
+        for verdict in &verdicts {
+            for reason in &verdict.reasons {
+                let text = format!("Series {}: {}", verdict.uid, reason.text);
+                reasons.push(Reason::new(reason.code, text));
+            }
+        }
+        reasons.extend(self.of_patient.iter().cloned());
+        reasons
+    }
+
+    /// The first reconstruction of `scan` that is a head. `None` where the pixels of each show that
+    /// it is no plain scan of one.
+    fn volume_of(&mut self, scan: &Scan) -> Option<ScanVolume> {
+        let mut unreadable: Vec<Reason> = Vec::new();
+        for index in &scan.reconstructions {
+            match head_volume(&self.candidates.list[*index], self.limits) {
+                Ok(head) => {
+                    self.chosen.insert(*index);
+                    return Some(self.scan_volume(scan, *index, Ok(head)));
+                }
+                Err(reason) => {
+                    if !is_no_plain_head(reason.code) {
+                        unreadable.push(reason.clone());
+                    }
+                    self.failed.insert(*index, reason);
+                }
+            }
+        }
+        if unreadable.is_empty() {
+            self.strangers += 1;
+            return None;
+        }
+        let first = *scan.reconstructions.first()?;
+        Some(self.scan_volume(scan, first, Err(unreadable)))
+    }
+
+    fn scan_volume(
+        &self,
+        scan: &Scan,
+        index: usize,
+        volume: Result<HeadVolume, Vec<Reason>>,
+    ) -> ScanVolume {
+        let candidate = &self.candidates.list[index];
+        let mut incomplete = self.of_patient.clone();
+        let volume = volume.map(|mut head| {
+            let repeated = self.candidates.repeated.get(candidate.series_uid);
+            let conflicts = repeated
+                .into_iter()
+                .flatten()
+                .filter(|reason| reason.code == ReasonCode::ConflictingDuplicate);
+            let remarks = head.facts.remarks.iter();
+            head.certificate
+                .warnings
+                .extend(conflicts.chain(remarks).cloned());
+            incomplete.splice(0..0, missing_from(candidate, &head));
+            head
+        });
+        ScanVolume {
+            series_uids: self.series_of(scan, index),
+            acquired: scan.acquired,
+            volume,
+            incomplete,
+        }
+    }
+
+    /// Series of the reconstructions of `scan`, that of candidate `first` in front.
+    fn series_of(&self, scan: &Scan, first: usize) -> Vec<Uid> {
+        let others = scan.reconstructions.iter().copied();
+        let mut uids: Vec<Uid> = Vec::new();
+        for index in std::iter::once(first).chain(others) {
+            let uid = self.candidates.list[index].series_uid;
+            if !uids.contains(uid) {
+                uids.push(uid.clone());
+            }
+        }
+        uids
+    }
+
+    /// All scans from here on, as one that is not analysed.
+    fn beyond_the_limit(&mut self) -> ScanVolume {
+        let left = self.scans.split_off(self.next);
+        let reason = Reason::new(
+            ReasonCode::LimitExceeded,
+            if self.heads >= self.limits.scans_max {
+                format!(
+                    "The study has {} further scans; {} are analysed (limits.scans_max).",
+                    left.len(),
+                    self.limits.scans_max
+                )
+            } else {
+                format!(
+                    "{} further stacks were not looked at: {STRANGERS_MAX} before them were no \
+                     plain scans of a head.",
+                    left.len()
+                )
+            },
+        );
+        let mut series_uids: Vec<Uid> = Vec::new();
+        for index in left.iter().flat_map(|scan| &scan.reconstructions) {
+            self.failed.insert(*index, reason.clone());
+            let uid = self.candidates.list[*index].series_uid;
+            if !series_uids.contains(uid) {
+                series_uids.push(uid.clone());
+            }
+        }
+        ScanVolume {
+            series_uids,
+            acquired: left.first().and_then(|scan| scan.acquired),
+            volume: Err(vec![reason]),
+            incomplete: Vec::new(),
+        }
+    }
+
+    fn reasons_of(&self, index: usize, candidate: &Candidate<'_>) -> Vec<Reason> {
+        if self.chosen.contains(&index) {
+            return chosen_reasons(candidate);
+        }
+        if !candidate.usable() {
+            return candidate.refusals.clone();
+        }
+        if let Some(reason) = self.failed.get(&index) {
+            return vec![reason.clone()];
+        }
+        let scan = self
+            .scans
+            .iter()
+            .find(|scan| scan.reconstructions.contains(&index));
+        let chosen = scan
+            .into_iter()
+            .flat_map(|scan| &scan.reconstructions)
+            .find(|other| self.chosen.contains(other));
+        chosen.map_or_else(Vec::new, |chosen| {
+            vec![better(candidate, &self.candidates.list[*chosen])]
+        })
+    }
+}
+
+fn too_many(instances: &[Instance], limits: &Limits) -> Option<Reason> {
     let counted: usize = instances.iter().map(Instance::counted).sum();
-    if counted > limits.study_instances_max {
-        return StudyVolume::without(vec![Reason::new(
+    (counted > limits.study_instances_max).then(|| {
+        Reason::new(
             ReasonCode::LimitExceeded,
             format!(
                 "The study has {counted} images or more; {} are analysed \
                  (limits.study_instances_max).",
                 limits.study_instances_max
             ),
-        )]);
-    }
-    let distinct = distinct_objects(instances);
-    let candidates = candidates_of(distinct.kept.into_iter(), limits);
-    let mut choice = Choice::default();
-    for (index, candidate) in candidates
-        .iter()
-        .enumerate()
-        .filter(|(_, one)| one.usable())
-    {
-        choice.consider(index, candidate, limits);
-    }
-    choice.conclude(&candidates, &distinct.reasons)
+        )
+    })
 }
 
-impl StudyVolume {
-    fn without(reasons: Vec<Reason>) -> Self {
-        Self {
-            verdicts: Vec::new(),
-            volume: Err(reasons),
-            incomplete: Vec::new(),
-        }
-    }
+fn child(instances: &[Instance]) -> Option<Reason> {
+    let ages = instances.iter().filter_map(|one| age_years(&one.study));
+    let years = ages.min_by(f64::total_cmp)?;
+    (years < ADULT_YEARS).then(|| {
+        Reason::new(
+            ReasonCode::OutsideModelContract,
+            format!(
+                "By the header the patient is {years:.0} years old. The model was made for adults: \
+                 what it does not find says nothing."
+            ),
+        )
+    })
 }
 
-/// The candidates that were looked at, by their place in the list.
-#[derive(Default)]
-struct Choice {
-    chosen: Option<(usize, HeadVolume)>,
-    failed: BTreeMap<usize, Reason>,
-}
-
-impl Choice {
-    fn consider(&mut self, index: usize, candidate: &Candidate<'_>, limits: &Limits) {
-        if self.chosen.is_some() {
-            return;
-        }
-        if self.failed.len() >= CANDIDATES_DECODED_MAX {
-            let text =
-                format!("Not looked at: {CANDIDATES_DECODED_MAX} series before it were none.");
-            self.failed
-                .insert(index, Reason::new(ReasonCode::LimitExceeded, text));
-            return;
-        }
-        match head_volume(candidate, limits) {
-            Ok(head) => self.chosen = Some((index, head)),
-            Err(reason) => {
-                self.failed.insert(index, reason);
-            }
-        }
-    }
-
-    fn conclude(
-        self,
-        candidates: &[Candidate<'_>],
-        conflicts: &BTreeMap<&Uid, Vec<Reason>>,
-    ) -> StudyVolume {
-        let chosen = self.chosen.as_ref().map(|(index, _)| *index);
-        let verdicts = verdicts(candidates, chosen, &self.failed, conflicts);
-        match self.chosen {
-            None => StudyVolume {
-                volume: Err(no_usable_series(&verdicts)),
-                verdicts,
-                incomplete: Vec::new(),
-            },
-            Some((index, mut head)) => {
-                let conflicts = conflicts.get(candidates[index].series_uid);
-                let conflicts = conflicts.into_iter().flatten();
-                let serious = conflicts.filter(|one| one.code == ReasonCode::ConflictingDuplicate);
-                head.certificate.warnings.extend(serious.cloned());
-                head.certificate
-                    .warnings
-                    .extend(head.facts.remarks.iter().cloned());
-                StudyVolume {
-                    incomplete: incomplete(&candidates[index], &head),
-                    verdicts,
-                    volume: Ok(head),
-                }
-            }
-        }
-    }
+/// Whether a stack that failed for this is no plain scan of a head; with any other reason it may be
+/// one that could not be read.
+fn is_no_plain_head(code: ReasonCode) -> bool {
+    matches!(
+        code,
+        ReasonCode::NotHead | ReasonCode::Contrast | ReasonCode::TooFewSlices
+    )
 }
 
 fn head_volume(candidate: &Candidate<'_>, limits: &Limits) -> Result<HeadVolume, Reason> {
@@ -154,12 +331,13 @@ fn head_volume(candidate: &Candidate<'_>, limits: &Limits) -> Result<HeadVolume,
 
 /// What makes a result partial: slices that are missing or were left out, a head that is cut or
 /// partly hidden.
-fn incomplete(candidate: &Candidate<'_>, head: &HeadVolume) -> Vec<Reason> {
+fn missing_from(candidate: &Candidate<'_>, head: &HeadVolume) -> Vec<Reason> {
     let left_out = |reason: &&Reason| {
         matches!(
             reason.code,
             ReasonCode::MissingSlices
                 | ReasonCode::MissingGeometry
+                | ReasonCode::OverlappingSlices
                 | ReasonCode::UndecodablePixels
                 | ReasonCode::WrongPixelSize
                 | ReasonCode::Truncated
@@ -171,184 +349,29 @@ fn incomplete(candidate: &Candidate<'_>, head: &HeadVolume) -> Vec<Reason> {
     of_stack.chain(of_slices).chain(of_head).cloned().collect()
 }
 
-fn no_usable_series(verdicts: &[SeriesVerdict]) -> Vec<Reason> {
-    let summary = match verdicts.len() {
-        0 => "The study has no images.".to_owned(),
-        1 => "The study's one series cannot be analysed.".to_owned(),
-        count => format!("None of the study's {count} series can be analysed."),
-    };
-    let mut reasons = vec![Reason::new(ReasonCode::NoUsableSeries, summary)];
-    for verdict in verdicts {
-        for reason in &verdict.reasons {
-            let text = format!("Series {}: {}", verdict.uid, reason.text);
-            reasons.push(Reason::new(reason.code, text));
-        }
-    }
-    reasons
-}
-
-/// One verdict for each series, gathered from its stacks.
-fn verdicts(
-    candidates: &[Candidate<'_>],
-    chosen: Option<usize>,
-    failed: &BTreeMap<usize, Reason>,
-    conflicts: &BTreeMap<&Uid, Vec<Reason>>,
-) -> Vec<SeriesVerdict> {
-    let chosen_series = chosen.map(|index| candidates[index].series_uid);
-    let mut verdicts: BTreeMap<&Uid, SeriesVerdict> = BTreeMap::new();
-    for (index, candidate) in candidates.iter().enumerate() {
-        let uid = candidate.series_uid;
-        let verdict = verdicts.entry(uid).or_insert_with(|| SeriesVerdict {
-            uid: uid.clone(),
-            chosen: chosen_series == Some(uid),
-            reasons: Vec::new(),
-        });
-        let reasons = if chosen == Some(index) {
-            chosen_reasons(candidate)
-        } else {
-            set_aside_reasons(candidate, failed.get(&index), chosen_series)
-        };
-        for reason in reasons {
-            if !verdict.reasons.contains(&reason) {
-                verdict.reasons.push(reason);
-            }
-        }
-    }
-    for (uid, reasons) in conflicts {
-        if let Some(verdict) = verdicts.get_mut(uid) {
-            verdict.reasons.extend(reasons.iter().cloned());
-        }
-    }
-    verdicts.into_values().collect()
-}
-
 fn chosen_reasons(candidate: &Candidate<'_>) -> Vec<Reason> {
     let text = format!("Analysed: {} slices.", candidate.slices.len());
     let mut reasons = vec![Reason::new(ReasonCode::Chosen, text)];
+    reasons.extend(candidate.notes.iter().cloned());
     reasons.extend(candidate.remarks.iter().cloned());
     reasons.extend(candidate.incomplete.iter().cloned());
     reasons
 }
 
-fn set_aside_reasons(
-    candidate: &Candidate<'_>,
-    failed: Option<&Reason>,
-    chosen: Option<&Uid>,
-) -> Vec<Reason> {
-    if !candidate.usable() {
-        return candidate.refusals.clone();
-    }
-    match (failed, chosen) {
-        (Some(reason), _) => vec![reason.clone()],
-        (None, Some(chosen)) if chosen == candidate.series_uid => vec![Reason::new(
-            ReasonCode::AnotherSeriesPreferred,
-            format!(
-                "{} slices of another stack of it were set aside.",
-                candidate.slices.len()
-            ),
-        )],
-        (None, Some(chosen)) => vec![Reason::new(
-            ReasonCode::AnotherSeriesPreferred,
-            format!("Usable, but series {chosen} suits better."),
-        )],
-        (None, None) => Vec::new(),
-    }
-}
-
-/// A study's objects, one for each SOP Instance UID.
-struct Distinct<'a> {
-    /// In order of UID.
-    kept: Vec<&'a Instance>,
-    /// By series: what came more than once.
-    reasons: BTreeMap<&'a Uid, Vec<Reason>>,
-}
-
-/// Of objects that share a SOP Instance UID the one with the lowest content hash is kept, so that
-/// the choice does not depend on which came first.
-fn distinct_objects(instances: &[Instance]) -> Distinct<'_> {
-    let mut by_uid: BTreeMap<&Uid, Vec<&Instance>> = BTreeMap::new();
-    for instance in instances {
-        by_uid
-            .entry(&instance.sop_instance_uid)
-            .or_default()
-            .push(instance);
-    }
-    let mut distinct = Distinct {
-        kept: Vec::with_capacity(by_uid.len()),
-        reasons: BTreeMap::new(),
-    };
-    for (uid, mut same) in by_uid {
-        let mut reason = None;
-        if same.len() > 1 {
-            let mut hashed: Vec<_> = same.iter().map(|one| (content_of(one), *one)).collect();
-            hashed.sort_by_key(|(hash, one)| (*hash, &one.path));
-            reason = Some(repeated(uid, &hashed));
-            same = hashed.into_iter().map(|(_, one)| one).collect();
-        }
-        let kept = same[0];
-        distinct.kept.push(kept);
-        if let Some(reason) = reason {
-            distinct
-                .reasons
-                .entry(&kept.series_uid)
-                .or_default()
-                .push(reason);
-        }
-    }
-    distinct
-}
-
-fn repeated(uid: &Uid, hashed: &[(Option<ContentHash>, &Instance)]) -> Reason {
-    let first = hashed.first().and_then(|(hash, _)| *hash);
-    if first.is_some() && hashed.iter().all(|(hash, _)| *hash == first) {
-        let text = format!(
-            "Object {uid} came {} times with the same content.",
-            hashed.len()
-        );
-        return Reason::new(ReasonCode::Duplicate, text);
-    }
-    let kept = first.map_or_else(String::new, |hash| {
+/// Why `candidate` does not stand for its scan, but `chosen`.
+fn better(candidate: &Candidate<'_>, chosen: &Candidate<'_>) -> Reason {
+    let text = if candidate.series_uid == chosen.series_uid {
         format!(
-            " The one with the content hash {}… was used.",
-            &hash.to_hex()[..12]
+            "{} slices of another stack of it are a further reconstruction of the same scan.",
+            candidate.slices.len()
         )
-    });
-    Reason::new(
-        ReasonCode::ConflictingDuplicate,
+    } else {
         format!(
-            "Object {uid} came {} times with different content.{kept}",
-            hashed.len()
-        ),
-    )
-}
-
-/// The content hash that is known, or that of the file; `None` if the file cannot be read.
-fn content_of(instance: &Instance) -> Option<ContentHash> {
-    instance.content.or_else(|| {
-        let mut file = File::open(&instance.path).ok()?;
-        let mut bytes = Vec::with_capacity(META_BYTES_MAX);
-        (&mut file)
-            .take(META_BYTES_MAX as u64)
-            .read_to_end(&mut bytes)
-            .ok()?;
-        let MetaParse::Meta { dataset_offset, .. } = parse_part10_meta(&bytes) else {
-            return None;
-        };
-        let mut hasher = ContentHasher::new(instance.transfer_syntax_uid.as_str());
-        hasher.update(&bytes[dataset_offset..]);
-        loop {
-            bytes.clear();
-            if (&mut file)
-                .take(META_BYTES_MAX as u64)
-                .read_to_end(&mut bytes)
-                .ok()?
-                == 0
-            {
-                return Some(hasher.finish());
-            }
-            hasher.update(&bytes);
-        }
-    })
+            "A further reconstruction of the same scan; series {} suits better.",
+            chosen.series_uid
+        )
+    };
+    Reason::new(ReasonCode::AnotherSeriesPreferred, text)
 }
 
 #[cfg(test)]
@@ -375,34 +398,66 @@ pub(crate) mod tests {
         reasons.iter().map(|reason| reason.code).collect()
     }
 
+    /// All scans, and the verdicts.
+    fn scans(instances: &[Instance], limits: &Limits) -> (Vec<ScanVolume>, Vec<SeriesVerdict>) {
+        let mut study = StudyScans::of(instances, limits);
+        let scans = std::iter::from_fn(|| study.next_scan()).collect();
+        (scans, study.verdicts())
+    }
+
+    /// The one scan of a study, and the verdicts.
+    fn only_scan(instances: &[Instance]) -> (ScanVolume, Vec<SeriesVerdict>) {
+        let (mut scans, verdicts) = scans(instances, &Limits::default());
+        assert_eq!(scans.len(), 1);
+        (scans.remove(0), verdicts)
+    }
+
+    fn no_scan(instances: &[Instance], limits: &Limits) -> Vec<Reason> {
+        let mut study = StudyScans::of(instances, limits);
+        assert!(study.next_scan().is_none());
+        study.no_usable_series()
+    }
+
     #[test]
     fn a_whole_head_is_chosen_and_nothing_is_missing() {
         let (_folder, instances) = fixture("small_head");
-        let study = volume_of_study(&instances, &Limits::default());
-        let head = study.volume.unwrap();
-        assert_eq!(study.incomplete, []);
-        assert_eq!(head.certificate.slices, instances.len());
-        assert_eq!(study.verdicts.len(), 1);
-        assert!(study.verdicts[0].chosen);
-        assert_eq!(study.verdicts[0].reasons[0].code, ReasonCode::Chosen);
+        let (scan, verdicts) = only_scan(&instances);
+        assert_eq!(scan.incomplete, []);
+        assert_eq!(scan.volume.unwrap().certificate.slices, instances.len());
+        assert_eq!(scan.series_uids, [instances[0].series_uid.clone()]);
+        assert_eq!(scan.acquired.unwrap().to_string(), "2026-01-15T08:00:10");
+        assert_eq!(verdicts.len(), 1);
+        assert!(verdicts[0].chosen);
+        assert_eq!(verdicts[0].reasons[0].code, ReasonCode::Chosen);
     }
 
     #[test]
     fn a_missing_slice_makes_the_result_partial() {
         let (_folder, mut instances) = fixture("small_head");
         instances.remove(12);
-        let study = volume_of_study(&instances, &Limits::default());
-        assert!(study.volume.is_ok());
-        assert_eq!(codes(&study.incomplete), [ReasonCode::MissingSlices]);
+        let (scan, _) = only_scan(&instances);
+        assert!(scan.volume.is_ok());
+        assert_eq!(codes(&scan.incomplete), [ReasonCode::MissingSlices]);
+    }
+
+    #[test]
+    fn a_child_is_outside_the_models_use() {
+        let (_folder, mut instances) = fixture("small_head");
+        for instance in &mut instances {
+            instance.study.patient_age = "011Y".to_owned();
+        }
+        let (scan, _) = only_scan(&instances);
+        assert_eq!(codes(&scan.incomplete), [ReasonCode::OutsideModelContract]);
+        assert!(scan.incomplete[0].text.contains("11 years"));
     }
 
     #[test]
     fn the_order_of_arrival_does_not_change_the_voxels() {
         let (_folder, mut instances) = fixture("small_head");
-        let forward = volume_of_study(&instances, &Limits::default());
+        let (forward, verdicts) = only_scan(&instances);
         instances.reverse();
-        let backward = volume_of_study(&instances, &Limits::default());
-        assert_eq!(forward.verdicts, backward.verdicts);
+        let (backward, reversed) = only_scan(&instances);
+        assert_eq!(verdicts, reversed);
         let (forward, backward) = (forward.volume.unwrap(), backward.volume.unwrap());
         assert_eq!(forward.volume.hounsfield, backward.volume.hounsfield);
     }
@@ -412,9 +467,10 @@ pub(crate) mod tests {
         let (folder, mut instances) = fixture("small_head");
         let count = instances.len();
         instances.push(instances[3].clone());
-        let study = volume_of_study(&instances, &Limits::default());
-        assert_eq!(study.volume.unwrap().certificate.slices, count);
-        assert!(codes(&study.verdicts[0].reasons).contains(&ReasonCode::Duplicate));
+        let (scan, verdicts) = only_scan(&instances);
+        assert_eq!(scan.volume.unwrap().certificate.slices, count);
+        assert_eq!(scan.incomplete, []);
+        assert!(codes(&verdicts[0].reasons).contains(&ReasonCode::Duplicate));
 
         let mut bytes = std::fs::read(&instances[3].path).unwrap();
         let last = bytes.len() - 1;
@@ -422,15 +478,31 @@ pub(crate) mod tests {
         let path = folder.path().join("other.bin");
         std::fs::write(&path, bytes).unwrap();
         instances[count].path = path;
-        let study = volume_of_study(&instances, &Limits::default());
-        let forward = study.verdicts.clone();
+        let (scan, forward) = only_scan(&instances);
         assert!(codes(&forward[0].reasons).contains(&ReasonCode::ConflictingDuplicate));
-        let warnings = study.volume.unwrap().certificate.warnings;
+        assert_eq!(codes(&scan.incomplete), [ReasonCode::OverlappingSlices]);
+        let warnings = scan.volume.unwrap().certificate.warnings;
         assert!(codes(&warnings).contains(&ReasonCode::ConflictingDuplicate));
         instances.reverse();
-        assert_eq!(
-            volume_of_study(&instances, &Limits::default()).verdicts,
-            forward
+        assert_eq!(only_scan(&instances).1, forward);
+    }
+
+    #[test]
+    fn different_slices_under_one_uid_are_all_used_and_the_result_is_partial() {
+        let (_folder, mut instances) = fixture("small_head");
+        let count = instances.len();
+        for pair in instances.chunks_mut(2) {
+            let uid = pair[0].sop_instance_uid.clone();
+            for instance in pair {
+                instance.sop_instance_uid = uid.clone();
+            }
+        }
+        let (scan, _) = only_scan(&instances);
+        assert_eq!(scan.volume.unwrap().certificate.slices, count);
+        let found = codes(&scan.incomplete);
+        assert!(
+            found.contains(&ReasonCode::ConflictingDuplicate),
+            "{found:?}"
         );
     }
 
@@ -439,36 +511,35 @@ pub(crate) mod tests {
         let (_folder, mut instances) = fixture("small_head");
         for instance in &mut instances {
             instance.series.kernel = "BONE".into();
+            instance.frames[0].kernel = "BONE".into();
         }
-        let study = volume_of_study(&instances, &Limits::default());
-        let reasons = study.volume.unwrap_err();
+        let reasons = no_scan(&instances, &Limits::default());
         assert_eq!(
             codes(&reasons),
             [ReasonCode::NoUsableSeries, ReasonCode::BoneKernel]
         );
-        assert!(!study.verdicts[0].chosen);
     }
 
     #[test]
     fn an_empty_study_and_one_beyond_the_limit_have_reasons_and_no_volume() {
         let limits = Limits::default();
-        let empty = volume_of_study(&[], &limits).volume.unwrap_err();
-        assert_eq!(codes(&empty), [ReasonCode::NoUsableSeries]);
+        assert_eq!(codes(&no_scan(&[], &limits)), [ReasonCode::NoUsableSeries]);
         let many = crate::series::tests::head_series(1, 5);
         let limits = Limits {
             study_instances_max: 4,
             ..limits
         };
-        let beyond = volume_of_study(&many, &limits).volume.unwrap_err();
-        assert_eq!(codes(&beyond), [ReasonCode::LimitExceeded]);
+        assert_eq!(codes(&no_scan(&many, &limits)), [ReasonCode::LimitExceeded]);
         let mut one = many[0].clone();
         one.frames = vec![one.frames[0].clone(); 5];
-        let beyond = volume_of_study(&[one], &limits).volume.unwrap_err();
-        assert_eq!(codes(&beyond), [ReasonCode::LimitExceeded]);
+        assert_eq!(
+            codes(&no_scan(&[one], &limits)),
+            [ReasonCode::LimitExceeded]
+        );
     }
 
     #[test]
-    fn the_next_candidate_is_taken_where_the_first_is_no_head_by_its_pixels() {
+    fn what_is_no_head_by_its_pixels_is_no_scan_of_one() {
         let (_folder, head) = fixture("small_head");
         let (_other, mut not_head) = fixture("chest_called_head");
         for instance in &mut not_head {
@@ -478,12 +549,72 @@ pub(crate) mod tests {
         }
         let expected = head[0].series_uid.clone();
         let instances = [head, not_head].concat();
-        let study = volume_of_study(&instances, &Limits::default());
-        assert!(study.volume.is_ok());
-        for verdict in &study.verdicts {
+        let (scan, verdicts) = only_scan(&instances);
+        assert!(scan.volume.is_ok());
+        for verdict in &verdicts {
             assert_eq!(verdict.chosen, verdict.uid == expected);
             let says_not_head = codes(&verdict.reasons).contains(&ReasonCode::NotHead);
             assert_eq!(says_not_head, !verdict.chosen, "{:?}", verdict.reasons);
         }
+    }
+
+    /// The same head again `later` hours later, as another series.
+    fn repeated(instances: &[Instance], later: i8) -> Vec<Instance> {
+        let mut again = instances.to_vec();
+        for instance in &mut again {
+            let number = later.to_string();
+            instance.sop_instance_uid = renamed(&instance.sop_instance_uid, &number);
+            instance.series_uid = renamed(&instance.series_uid, &number);
+            let acquired = &mut instance.frames[0].acquired;
+            *acquired = acquired.map(|at| at.with().hour(at.hour() + later).build().unwrap());
+        }
+        again
+    }
+
+    fn renamed(uid: &Uid, number: &str) -> Uid {
+        Uid::new(&format!(
+            "2.25.{}{number}",
+            &uid.as_str()[uid.as_str().len() - 20..].replace('.', "")
+        ))
+        .unwrap()
+    }
+
+    #[test]
+    fn a_repeat_hours_later_is_a_scan_of_its_own() {
+        let (_folder, instances) = fixture("small_head");
+        let both = [instances.clone(), repeated(&instances, 4)].concat();
+        let (scans, verdicts) = scans(&both, &Limits::default());
+        assert_eq!(scans.len(), 2);
+        let mut times: Vec<String> = scans
+            .iter()
+            .map(|scan| scan.acquired.unwrap().to_string())
+            .collect();
+        times.sort();
+        assert_eq!(times, ["2026-01-15T08:00:10", "2026-01-15T12:00:10"]);
+        assert!(scans.iter().all(|scan| scan.volume.is_ok()));
+        assert!(verdicts.iter().all(|verdict| verdict.chosen));
+    }
+
+    #[test]
+    fn scans_beyond_the_limit_are_said_and_not_analysed() {
+        let (_folder, instances) = fixture("small_head");
+        let study: Vec<Instance> = (0..5)
+            .flat_map(|later| repeated(&instances, later))
+            .collect();
+        let limits = Limits {
+            scans_max: 3,
+            ..Limits::default()
+        };
+        let (scans, _) = scans(&study, &limits);
+        assert_eq!(scans.len(), 4);
+        assert!(scans[..3].iter().all(|scan| scan.volume.is_ok()));
+        let reasons = scans[3].volume.as_ref().unwrap_err();
+        assert_eq!(codes(reasons), [ReasonCode::LimitExceeded]);
+        assert!(
+            reasons[0].text.contains("2 further scans"),
+            "{}",
+            reasons[0].text
+        );
+        assert_eq!(scans[3].series_uids.len(), 2);
     }
 }

@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use std::{io, thread};
 
-use models::analysis::{Watch, analyse};
+use models::analysis::{StudyObjects, Watch, analyse};
 use models::findings::Outcome;
 use models::report::StudyReport;
 use models::runtime::Network;
@@ -31,8 +31,8 @@ use crate::inference::load_network;
 
 /// Analyses one study after the other; blocking.
 pub trait Analyse: Send {
-    /// Analyses `instances`, the objects of study `study_uid`.
-    fn analyse(&mut self, study_uid: &Uid, instances: &[Instance]) -> StudyReport;
+    /// Analyses `study`.
+    fn analyse(&mut self, study: StudyObjects<'_>) -> StudyReport;
 }
 
 /// Makes the [`Analyse`] of one worker.
@@ -77,7 +77,7 @@ fn load(model: &ModelConfig) -> Result<Network, Reason> {
 }
 
 impl Analyse for Inference {
-    fn analyse(&mut self, study_uid: &Uid, instances: &[Instance]) -> StudyReport {
+    fn analyse(&mut self, study: StudyObjects<'_>) -> StudyReport {
         if self.network.is_err() {
             self.network = load(&self.model);
             self.tell();
@@ -88,7 +88,7 @@ impl Analyse for Inference {
             entered: &|stage| tracing::debug!(stage = stage.as_str(), "analysis"),
         };
         let network = self.network.as_mut().map_err(|reason| &*reason);
-        analyse(study_uid, instances, network, &self.limits, watch).report
+        analyse(study, network, &self.limits, watch).report
     }
 }
 
@@ -232,9 +232,12 @@ impl Worker {
         let uid = &job.study.study_uid;
         let attempt = catch_unwind(AssertUnwindSafe(|| {
             let instances = self.instances(&job.objects);
-            analyse
-                .get_or_insert_with(|| (self.make)())
-                .analyse(uid, &instances)
+            let study = StudyObjects {
+                study_uid: uid,
+                instances: &instances,
+                doubts: &[],
+            };
+            analyse.get_or_insert_with(|| (self.make)()).analyse(study)
         }));
         attempt.unwrap_or_else(|_| {
             *analyse = None;
@@ -289,7 +292,8 @@ mod tests {
     }
 
     impl Analyse for Fake {
-        fn analyse(&mut self, study_uid: &Uid, _: &[Instance]) -> StudyReport {
+        fn analyse(&mut self, study: StudyObjects<'_>) -> StudyReport {
+            let study_uid = study.study_uid;
             self.studies += 1;
             assert!(
                 study_uid.as_str() != "6.6.6",
@@ -343,7 +347,11 @@ mod tests {
         };
         let health = Health::default();
         let mut inference = Inference::new(model, Limits::default(), Clock::system(), health);
-        let report = inference.analyse(&Uid::new("1.1").unwrap(), &[]);
+        let report = inference.analyse(StudyObjects {
+            study_uid: &Uid::new("1.1").unwrap(),
+            instances: &[],
+            doubts: &[],
+        });
         assert_eq!(report.state, ReportState::NotAnalysed);
         assert!(!report.reasons.is_empty());
         let reason = inference.network.unwrap_err();

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use fixtures::phantom::Side as TrueSide;
-use models::analysis::{Watch, analyse};
+use models::analysis::{StudyObjects, Watch, analyse};
 use models::findings::Side;
 use models::report::StudyReport;
 use models::runtime::{Library, Network};
@@ -52,8 +52,12 @@ pub fn report_of(folder: &Path, network: &mut Network) -> StudyReport {
         elapsed_ms: &|| 0.0,
         entered: &|_| (),
     };
-    let uid = &instances[0].study_uid;
-    analyse(uid, &instances, Ok(network), &limits, watch).report
+    let study = StudyObjects {
+        study_uid: &instances[0].study_uid,
+        instances: &instances,
+        doubts: &[],
+    };
+    analyse(study, Ok(network), &limits, watch).report
 }
 
 /// The side that Tez must name for blood on the side `truth`, in a head that may be mirrored.

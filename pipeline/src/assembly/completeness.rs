@@ -10,12 +10,15 @@ use crate::head::{
 use crate::instance::Instance;
 use crate::limits::Limits;
 use crate::reason::{Reason, ReasonCode};
-use crate::series::stacks::{SAME_PLACE_MM, stack_of};
-use crate::series::{Slice, candidates};
+use crate::series::stacks::{PlacedSlice, SAME_PLACE_MM, placed, span_mm};
+use crate::series::{Slice, candidates, scans_of};
 use crate::volume::examine_positions;
 
 /// A gap of this many of both its neighbours may be one where slices are missing.
 const SUSPICIOUS_GAPS: f64 = 1.5;
+
+/// … and so may one of this many times its slices' thickness.
+const GAP_OF_THICKNESS: f64 = 1.25;
 
 /// The widest cross-section of a head lies about here in a stack that spans it: a share of the way
 /// from the lowest to the topmost slice.
@@ -40,20 +43,32 @@ impl Completeness {
     }
 }
 
-/// Whether the stack of `instances` that would be analysed is whole. A study without one that
-/// could be is never proven: a usable series may still come.
+/// Whether every scan of `instances` is whole, by the reconstruction that would be analysed. A study
+/// without a scan that could be is never proven: a usable series may still come.
 pub fn study_completeness(instances: &[Instance], limits: &Limits) -> Completeness {
-    let candidates = candidates(instances, limits);
-    let Some(best) = candidates.first().filter(|best| best.usable()) else {
+    let candidates = candidates(instances, limits).list;
+    let scans = scans_of(&candidates);
+    if scans.is_empty() {
         return Completeness::NotProven(vec![Reason::new(
             ReasonCode::NoUsableSeries,
             "No series can be analysed so far.",
         )]);
-    };
-    match completeness(&best.slices, limits) {
-        Completeness::Whole => Completeness::of(best.incomplete.clone()),
-        not_proven @ Completeness::NotProven(_) => not_proven,
     }
+    for scan in scans.iter().take(limits.scans_max) {
+        let best = scan
+            .reconstructions
+            .iter()
+            .find_map(|at| candidates.get(*at));
+        let Some(best) = best else { continue };
+        let found = match completeness(&best.slices, limits) {
+            Completeness::Whole => Completeness::of(best.incomplete.clone()),
+            not_proven @ Completeness::NotProven(_) => not_proven,
+        };
+        if found != Completeness::Whole {
+            return found;
+        }
+    }
+    Completeness::Whole
 }
 
 /// Whether `slices`, one stack in any order, are whole. Decodes three of them, and none where the
@@ -78,15 +93,32 @@ fn gaps(slices: &[Slice<'_>], limits: &Limits) -> Vec<Reason> {
     };
     reasons.retain(|reason| reason.code == ReasonCode::MissingSlices);
     if reasons.is_empty() {
-        reasons.extend(suspicious_gap(&places_mm(slices)));
+        let placed = placed(slices).unwrap_or_default();
+        reasons.extend(suspicious_gap(&places_mm(&placed)));
+        reasons.extend(gap_beyond_thickness(&placed));
     }
     reasons
 }
 
-fn places_mm(slices: &[Slice<'_>]) -> Vec<f64> {
-    let mut places: Vec<f64> = stack_of(slices)
-        .map(|stack| stack.slices.iter().map(|placed| placed.along_mm).collect())
-        .unwrap_or_default();
+/// A gap that is wider than its slices are thick: what lies there may still come.
+fn gap_beyond_thickness(placed: &[PlacedSlice<'_>]) -> Option<Reason> {
+    let thickness_mm = |one: &PlacedSlice<'_>| one.slice.frame()?.thickness_mm;
+    let wide = |pair: &[PlacedSlice<'_>]| {
+        let gap_mm = pair[1].along_mm - pair[0].along_mm;
+        let thick_mm = thickness_mm(&pair[0])?.max(thickness_mm(&pair[1])?);
+        (gap_mm > GAP_OF_THICKNESS * thick_mm).then_some((gap_mm, thick_mm))
+    };
+    let (gap_mm, thick_mm) = placed.windows(2).find_map(wide)?;
+    Some(Reason::new(
+        ReasonCode::MissingSlices,
+        format!(
+            "Slices of {thick_mm:.2} mm lie {gap_mm:.2} mm apart: those between may be missing."
+        ),
+    ))
+}
+
+fn places_mm(placed: &[PlacedSlice<'_>]) -> Vec<f64> {
+    let mut places: Vec<f64> = placed.iter().map(|placed| placed.along_mm).collect();
     places.dedup_by(|next, kept| *next - *kept < SAME_PLACE_MM);
     places
 }
@@ -119,22 +151,19 @@ fn suspicious_gap(places_mm: &[f64]) -> Option<Reason> {
 /// What the end slices do not show: brain that ends below the top, a base that the foot end
 /// reaches.
 fn ends(slices: &[Slice<'_>], limits: &Limits) -> Result<Vec<Reason>, Reason> {
-    let stack = stack_of(slices).ok_or_else(|| {
+    let stack = placed(slices).ok_or_else(|| {
         Reason::new(
             ReasonCode::MissingGeometry,
             "A slice has no place in the patient.",
         )
     })?;
-    let (bottom_mm, span_mm) = (stack.slices[0].along_mm, stack.span_mm());
-    let widest_mm = bottom_mm + WIDEST_SHARE * span_mm;
-    let widest = stack
-        .slices
-        .partition_point(|placed| placed.along_mm < widest_mm);
-    let last = stack.slices.len() - 1;
+    let widest_mm = stack[0].along_mm + WIDEST_SHARE * span_mm(&stack);
+    let widest = stack.partition_point(|placed| placed.along_mm < widest_mm);
+    let last = stack.len() - 1;
     let index = [0, widest.min(last), last];
     let mut areas_cm2 = [0.0; 3];
     for (area_cm2, index) in areas_cm2.iter_mut().zip(index) {
-        *area_cm2 = brain_cm2(&stack.slices[index].slice, limits)?;
+        *area_cm2 = brain_cm2(&stack[index].slice, limits)?;
     }
     let [lowest, widest, topmost] = areas_cm2;
     let mut reasons = Vec::new();

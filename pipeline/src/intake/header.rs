@@ -9,6 +9,7 @@ use std::path::Path;
 use dicom_core::{Tag, VR};
 use dicom_dictionary_std::tags;
 use dicom_encoding::text::{SpecificCharacterSet, TextCodec};
+use jiff::civil::DateTime;
 
 use crate::instance::{FrameHeader, Instance, PixelHeader, SeriesHeader, StudyHeader};
 use crate::limits::Limits;
@@ -16,23 +17,30 @@ use crate::reason::ReasonCode;
 use crate::uid::Uid;
 
 use super::Refusal;
+use super::moment;
 use super::part10::checked_uid;
 use super::walk::{Level, Value, Visitor, WalkEnd};
 
 /// Attributes read at the top of the data set, in order.
-const TOP_TAGS: [Tag; 48] = [
+const TOP_TAGS: [Tag; 57] = [
     tags::SPECIFIC_CHARACTER_SET,
     tags::IMAGE_TYPE,
     tags::SOP_CLASS_UID,
     tags::SOP_INSTANCE_UID,
     tags::STUDY_DATE,
+    tags::ACQUISITION_DATE,
+    tags::CONTENT_DATE,
+    tags::ACQUISITION_DATE_TIME,
     tags::STUDY_TIME,
+    tags::ACQUISITION_TIME,
+    tags::CONTENT_TIME,
     tags::ACCESSION_NUMBER,
     tags::MODALITY,
     tags::MANUFACTURER,
     tags::INSTITUTION_NAME,
     tags::STUDY_DESCRIPTION,
     tags::SERIES_DESCRIPTION,
+    tags::IRRADIATION_EVENT_UID,
     tags::PATIENT_NAME,
     tags::PATIENT_ID,
     tags::PATIENT_BIRTH_DATE,
@@ -44,6 +52,7 @@ const TOP_TAGS: [Tag; 48] = [
     tags::KVP,
     tags::PROTOCOL_NAME,
     tags::GANTRY_DETECTOR_TILT,
+    tags::EXPOSURE,
     tags::CONVOLUTION_KERNEL,
     tags::STUDY_INSTANCE_UID,
     tags::SERIES_INSTANCE_UID,
@@ -52,6 +61,8 @@ const TOP_TAGS: [Tag; 48] = [
     tags::INSTANCE_NUMBER,
     tags::IMAGE_POSITION_PATIENT,
     tags::IMAGE_ORIENTATION_PATIENT,
+    tags::FRAME_OF_REFERENCE_UID,
+    tags::TEMPORAL_POSITION_IDENTIFIER,
     tags::SAMPLES_PER_PIXEL,
     tags::PHOTOMETRIC_INTERPRETATION,
     tags::NUMBER_OF_FRAMES,
@@ -72,8 +83,12 @@ const TOP_TAGS: [Tag; 48] = [
 ];
 
 /// Attributes read inside a functional group's sequence.
-const FRAME_TAGS: [Tag; 16] = [
+const FRAME_TAGS: [Tag; 20] = [
     tags::FRAME_TYPE,
+    tags::FRAME_ACQUISITION_DATE_TIME,
+    tags::TEMPORAL_POSITION_INDEX,
+    tags::EXPOSURE_INM_AS,
+    tags::CONTRAST_BOLUS_AGENT_ADMINISTERED,
     tags::CONTRAST_BOLUS_AGENT,
     tags::SLICE_THICKNESS,
     tags::KVP,
@@ -404,9 +419,10 @@ fn series_header(top: &Lookup<'_>) -> SeriesHeader {
             tags::CONTRAST_BOLUS_AGENT_SEQUENCE,
         ),
         manufacturer: text.read(top, tags::MANUFACTURER),
-        tube_voltage_kv: top.number(tags::KVP),
         nominal_tilt_deg: top.number(tags::GANTRY_DETECTOR_TILT),
         burned_in_annotation: top.code(tags::BURNED_IN_ANNOTATION) == "YES",
+        frame_of_reference_uid: top.code(tags::FRAME_OF_REFERENCE_UID),
+        irradiation_event_uid: top.code(tags::IRRADIATION_EVENT_UID),
     }
 }
 
@@ -428,8 +444,51 @@ fn frame_header(frame: &Lookup<'_>) -> FrameHeader {
         rescale_type: frame.code(tags::RESCALE_TYPE),
         instance_number: first_integer(tags::IN_STACK_POSITION_NUMBER, tags::INSTANCE_NUMBER),
         acquisition_number: first_integer(tags::FRAME_ACQUISITION_NUMBER, tags::ACQUISITION_NUMBER),
+        temporal_position: first_integer(
+            tags::TEMPORAL_POSITION_INDEX,
+            tags::TEMPORAL_POSITION_IDENTIFIER,
+        ),
+        acquired: acquired(frame),
+        content_made: moment::of_date_and_time(
+            &first_code(frame, &[tags::CONTENT_DATE, tags::STUDY_DATE]),
+            &frame.code(tags::CONTENT_TIME),
+        ),
+        tube_voltage_kv: frame.number(tags::KVP),
+        exposure_mas: frame
+            .number(tags::EXPOSURE_INM_AS)
+            .or_else(|| frame.number(tags::EXPOSURE)),
+        kernel: frame.codes(tags::CONVOLUTION_KERNEL).join("\\"),
+        contrast_administered: match frame.code(tags::CONTRAST_BOLUS_AGENT_ADMINISTERED).as_str() {
+            "YES" => Some(true),
+            "NO" => Some(false),
+            _ => None,
+        },
         image_type: frame.codes(tags::FRAME_TYPE),
     }
+}
+
+fn acquired(frame: &Lookup<'_>) -> Option<DateTime> {
+    [
+        tags::FRAME_ACQUISITION_DATE_TIME,
+        tags::ACQUISITION_DATE_TIME,
+    ]
+    .into_iter()
+    .find_map(|tag| moment::of_date_time(&frame.code(tag)))
+    .or_else(|| {
+        moment::of_date_and_time(
+            &first_code(frame, &[tags::ACQUISITION_DATE, tags::STUDY_DATE]),
+            &frame.code(tags::ACQUISITION_TIME),
+        )
+    })
+}
+
+/// The first of `attributes` that is stated; empty if none is.
+fn first_code(frame: &Lookup<'_>, attributes: &[Tag]) -> String {
+    attributes
+        .iter()
+        .map(|tag| frame.code(*tag))
+        .find(|code| !code.is_empty())
+        .unwrap_or_default()
 }
 
 /// CT Image, Enhanced CT Image and Legacy Converted Enhanced CT Image Storage (PS3.4 table B.5-1).

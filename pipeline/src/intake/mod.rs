@@ -4,6 +4,7 @@
 //! accepts is shallow and whole enough to be given to the general readers of dicom-rs.
 
 mod header;
+pub(crate) mod moment;
 mod part10;
 mod walk;
 

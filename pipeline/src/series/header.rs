@@ -5,8 +5,9 @@ use crate::intake::is_ct_image;
 use crate::limits::Limits;
 use crate::reason::{Reason, ReasonCode};
 
+use super::Slice;
 use super::kernel::{Sharpness, sharpness};
-use super::stacks::{FrameStack, image_type};
+use super::stacks::FrameStack;
 use super::words::{ContrastWord, Words, names_an_agent};
 
 /// Thinner or thicker slices are not looked at, mm.
@@ -144,7 +145,7 @@ pub(super) struct HeaderVerdict {
 }
 
 /// Gathers reasons on either side.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 struct Findings {
     refusals: Vec<Reason>,
     remarks: Vec<Reason>,
@@ -160,23 +161,85 @@ impl Findings {
     }
 }
 
-impl HeaderVerdict {
-    /// Judges a stack by the header of its middle slice, and by the geometry of all.
-    pub(super) fn of_stack(stack: &FrameStack<'_>, limits: &Limits) -> Self {
+/// What the header of one slice says, by itself.
+#[derive(Clone, Debug)]
+pub(super) struct SliceVerdict {
+    /// Whether it is an original CT slice at all.
+    is_slice: bool,
+    findings: Findings,
+}
+
+impl SliceVerdict {
+    fn of(slice: Slice<'_>) -> Self {
         let mut findings = Findings::default();
-        // A stack is made of at least one frame.
-        let middle = stack.slices[stack.slices.len() / 2].slice;
-        let series = &middle.instance.series;
-        if judge_modality(&mut findings, middle.instance)
-            && judge_image_type(&mut findings, middle.instance, image_type(middle))
-        {
+        let is_slice = judge_modality(&mut findings, slice.instance)
+            && judge_image_type(&mut findings, slice.instance, slice.image_type());
+        if is_slice {
+            judge_contrast(&mut findings, slice);
+            judge_body_part(&mut findings, &slice.instance.series);
+        }
+        Self { is_slice, findings }
+    }
+
+    /// Whether both are refused for the same, or neither is.
+    pub(super) fn same_refusals(&self, other: &Self) -> bool {
+        let codes = |verdict: &Self| -> Vec<ReasonCode> {
+            let refusals = verdict.findings.refusals.iter();
+            refusals.map(|reason| reason.code).collect()
+        };
+        codes(self) == codes(other)
+    }
+}
+
+/// Verdicts on slices, one for each kind of header among them.
+#[derive(Debug, Default)]
+pub(super) struct HeaderKinds<'a> {
+    known: Vec<(Slice<'a>, SliceVerdict)>,
+}
+
+/// So many kinds are looked through; a series has few.
+const KINDS_LOOKED_THROUGH: usize = 8;
+
+impl<'a> HeaderKinds<'a> {
+    /// What the header of `slice` says.
+    pub(super) fn verdict(&mut self, slice: Slice<'a>) -> &SliceVerdict {
+        let recent = self.known.len().saturating_sub(KINDS_LOOKED_THROUGH);
+        let known = self.known[recent..]
+            .iter()
+            .position(|(known, _)| same_kind(known, &slice));
+        let index = known.map_or(self.known.len(), |found| recent + found);
+        if index == self.known.len() {
+            self.known.push((slice, SliceVerdict::of(slice)));
+        }
+        &self.known[index].1
+    }
+}
+
+fn same_kind(a: &Slice<'_>, b: &Slice<'_>) -> bool {
+    let contrast = |slice: &Slice<'_>| slice.frame().and_then(|frame| frame.contrast_administered);
+    let lossy = |slice: &Slice<'_>| slice.instance.pixels.as_ref().map(|pixels| pixels.lossy);
+    a.instance.series == b.instance.series
+        && a.instance.sop_class_uid == b.instance.sop_class_uid
+        && a.image_type() == b.image_type()
+        && contrast(a) == contrast(b)
+        && lossy(a) == lossy(b)
+}
+
+impl HeaderVerdict {
+    /// Judges a stack by what its slices' headers share, and by the geometry of all.
+    pub(super) fn of_stack(stack: &FrameStack<'_>, limits: &Limits) -> Self {
+        let SliceVerdict {
+            is_slice,
+            mut findings,
+        } = stack.verdict.clone();
+        if is_slice {
             judge_direction(&mut findings, stack);
-            judge_contrast(&mut findings, series);
-            judge_body_part(&mut findings, series);
             judge_thickness(&mut findings, stack);
             judge_count(&mut findings, stack, limits);
         }
-        let sharpness = judge_kernel(&mut findings, series);
+        let sharpness = stack.slices.first().map_or(Sharpness::Unknown, |placed| {
+            judge_kernel(&mut findings, placed.slice)
+        });
         Self {
             refusals: findings.refusals,
             remarks: findings.remarks,
@@ -282,10 +345,14 @@ fn judge_direction(findings: &mut Findings, stack: &FrameStack<'_>) {
 
 /// The series' own words go before the protocol's, which one study's plain and contrast series
 /// share.
-fn judge_contrast(findings: &mut Findings, series: &SeriesHeader) {
+fn judge_contrast(findings: &mut Findings, slice: Slice<'_>) {
+    let series = &slice.instance.series;
+    let administered = slice.frame().and_then(|frame| frame.contrast_administered);
     let by_series = Words::of(&series.series_description).contrast();
     let by_protocol = Words::of(&series.protocol_name).contrast();
-    let found_in = if names_an_agent(&series.contrast_agent) {
+    let found_in = if administered == Some(true) {
+        "Contrast/Bolus Agent Administered (0018,9342) is YES"
+    } else if administered.is_none() && names_an_agent(&series.contrast_agent) {
         "Contrast/Bolus Agent (0018,0010) names an agent"
     } else {
         match (by_series, by_protocol) {
@@ -365,19 +432,17 @@ fn judge_count(findings: &mut Findings, stack: &FrameStack<'_>, limits: &Limits)
     }
 }
 
-fn judge_kernel(findings: &mut Findings, series: &SeriesHeader) -> Sharpness {
-    let found = sharpness(&series.kernel, &series.series_description);
+fn judge_kernel(findings: &mut Findings, slice: Slice<'_>) -> Sharpness {
+    let kernel = slice.kernel();
+    let found = sharpness(kernel, &slice.instance.series.series_description);
     match found {
         Sharpness::Sharp => findings.refuse(
             ReasonCode::BoneKernel,
-            format!("A sharp kernel, made for bone: {:?}.", series.kernel),
+            format!("A sharp kernel, made for bone: {kernel:?}."),
         ),
         Sharpness::Unknown if findings.refusals.is_empty() => findings.remark(
             ReasonCode::BoneKernel,
-            format!(
-                "Convolution Kernel (0018,1210) {:?} is not known to be soft.",
-                series.kernel
-            ),
+            format!("Convolution Kernel (0018,1210) {kernel:?} is not known to be soft."),
         ),
         Sharpness::Unknown | Sharpness::Soft => {}
     }

@@ -1,10 +1,14 @@
-//! Which series of a study is analysed, and why the others are not.
+//! Which series of a study are analysed, and why the others are not.
 //!
-//! Asked of the header only; that the chosen one is a head is asked of its pixels later
-//! ([`crate::study`]).
+//! Asked of the header only; that a stack is a head is asked of its pixels later
+//! ([`crate::study`]). A series' frames are sorted into stacks, one for each pass over the head;
+//! stacks that are reconstructions of one scan count once ([`scans_of`]).
 
+mod distinct;
 mod header;
 mod kernel;
+mod passes;
+mod scans;
 pub(crate) mod stacks;
 mod words;
 
@@ -12,14 +16,17 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use crate::instance::Instance;
+use crate::instance::{FrameHeader, Instance};
 use crate::limits::Limits;
 use crate::reason::{Reason, ReasonCode};
 use crate::uid::Uid;
 
+use distinct::{Distinct, distinct};
 use header::HeaderVerdict;
 use kernel::Sharpness;
 use stacks::{FrameStack, SeriesStacks, stacks_of};
+
+pub use scans::{Scan, scans_of};
 
 /// What was decided about one series. Goes into the result as it is.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -41,6 +48,39 @@ pub struct Slice<'a> {
     pub frame_index: usize,
 }
 
+impl<'a> Slice<'a> {
+    /// The frame's header; `None` only for a frame that the object does not have.
+    pub(crate) fn frame(&self) -> Option<&'a FrameHeader> {
+        self.instance.frames.get(self.frame_index)
+    }
+
+    /// Image Type (0008,0008) of the frame, or else of its object.
+    pub(crate) fn image_type(&self) -> &'a [String] {
+        match self.frame() {
+            Some(frame) if !frame.image_type.is_empty() => &frame.image_type,
+            Some(_) | None => &self.instance.series.image_type,
+        }
+    }
+
+    /// Convolution Kernel (0018,1210) of the frame, or else of its object.
+    pub(crate) fn kernel(&self) -> &'a str {
+        match self.frame() {
+            Some(frame) if !frame.kernel.is_empty() => &frame.kernel,
+            Some(_) | None => &self.instance.series.kernel,
+        }
+    }
+
+    /// An order that does not depend on which object came first, also where UIDs are shared.
+    pub(crate) fn name(&self) -> (&'a str, usize, &'a std::path::Path) {
+        let instance = self.instance;
+        (
+            instance.sop_instance_uid.as_str(),
+            self.frame_index,
+            &instance.path,
+        )
+    }
+}
+
 /// One stack of a series, with what its header says for and against it.
 #[derive(Clone, Debug)]
 pub struct Candidate<'a> {
@@ -52,6 +92,8 @@ pub struct Candidate<'a> {
     pub refusals: Vec<Reason>,
     /// What is odd about it but allowed.
     pub remarks: Vec<Reason>,
+    /// How it was parted from other slices of its series.
+    pub notes: Vec<Reason>,
     /// Slices of the series that had to be left out: the result will be partial.
     pub incomplete: Vec<Reason>,
     rank: Rank,
@@ -86,38 +128,43 @@ const HEAD_HEIGHT_MM: f64 = 130.0;
 /// Slices that the models are made for, mm.
 const LIKED_THICKNESS_MM: std::ops::RangeInclusive<f64> = 0.5..=5.0;
 
-/// The stacks of a study's series, best first; those that cannot be used come last.
-///
-/// Of objects with the same SOP Instance UID the first counts; [`crate::study`] reports them.
-/// The order of `instances` does not matter otherwise.
-pub fn candidates<'a>(instances: &'a [Instance], limits: &Limits) -> Vec<Candidate<'a>> {
-    let mut distinct: BTreeMap<&Uid, &Instance> = BTreeMap::new();
-    for instance in instances {
-        distinct
-            .entry(&instance.sop_instance_uid)
-            .or_insert(instance);
-    }
-    candidates_of(distinct.into_values(), limits)
+/// The stacks of a study, with what was odd about its objects.
+#[derive(Debug)]
+pub struct Candidates<'a> {
+    /// Best first; those that cannot be used come last.
+    pub list: Vec<Candidate<'a>>,
+    /// By series: objects that came more than once, or under another one's UID.
+    pub repeated: BTreeMap<&'a Uid, Vec<Reason>>,
 }
 
-/// [`candidates`] of objects that are distinct and in order of their UIDs.
-pub(crate) fn candidates_of<'a>(
-    instances: impl Iterator<Item = &'a Instance>,
-    limits: &Limits,
-) -> Vec<Candidate<'a>> {
+/// The stacks of a study's series. The order of `instances` does not matter.
+///
+/// Objects with the same SOP Instance UID and the same content count once.
+pub fn candidates<'a>(instances: &'a [Instance], limits: &Limits) -> Candidates<'a> {
+    let Distinct {
+        kept,
+        mut repeated,
+        shared,
+    } = distinct(instances);
     let mut series: BTreeMap<&Uid, Vec<&Instance>> = BTreeMap::new();
-    for instance in instances {
+    for instance in kept {
         series
             .entry(&instance.series_uid)
             .or_default()
             .push(instance);
     }
-    let mut candidates: Vec<Candidate<'a>> = series
+    let mut list: Vec<Candidate<'a>> = series
         .into_iter()
         .flat_map(|(uid, instances)| candidates_of_series(uid, &instances, limits))
         .collect();
-    candidates.sort_by(|a, b| a.rank.cmp(&b.rank));
-    candidates
+    for (series_uid, reasons) in shared {
+        for candidate in list.iter_mut().filter(|one| one.series_uid == series_uid) {
+            candidate.incomplete.extend(reasons.iter().cloned());
+        }
+        repeated.entry(series_uid).or_default().extend(reasons);
+    }
+    list.sort_by(|a, b| a.rank.cmp(&b.rank));
+    Candidates { list, repeated }
 }
 
 fn candidates_of_series<'a>(
@@ -129,13 +176,11 @@ fn candidates_of_series<'a>(
         stacks,
         without_geometry,
     } = stacks_of(instances);
-    let dynamic = dynamic_series(&stacks);
     let mut candidates: Vec<Candidate<'a>> = stacks
         .iter()
         .enumerate()
         .map(|(index, stack)| {
-            let mut verdict = HeaderVerdict::of_stack(stack, limits);
-            verdict.refusals.extend(dynamic.clone());
+            let verdict = HeaderVerdict::of_stack(stack, limits);
             candidate(uid, index, Some(stack), verdict)
         })
         .collect();
@@ -180,6 +225,7 @@ fn candidate<'a>(
         slices,
         refusals: verdict.refusals,
         remarks: verdict.remarks,
+        notes: stack.map(|stack| stack.notes.clone()).unwrap_or_default(),
         incomplete: Vec::new(),
     }
 }
@@ -193,24 +239,6 @@ fn tenths(length_mm: f64) -> u64 {
     )]
     let tenths = (length_mm * 10.0).round().clamp(0.0, 1e6) as u64;
     tenths
-}
-
-/// The same place scanned again and again is a perfusion or a bolus watch, whatever it is called.
-fn dynamic_series(stacks: &[FrameStack<'_>]) -> Option<Reason> {
-    const REPEATS_MIN: usize = 4;
-    let first = stacks.first()?.slices.first()?;
-    let place = |stack: &FrameStack<'_>| stack.slices.first().map(|placed| placed.along_mm);
-    let repeats = stacks
-        .iter()
-        .filter_map(place)
-        .filter(|along_mm| (along_mm - first.along_mm).abs() < stacks::SAME_PLACE_MM)
-        .count();
-    (repeats >= REPEATS_MIN).then(|| {
-        Reason::new(
-            ReasonCode::Contrast,
-            format!("The same place was scanned {repeats} times, as in a perfusion study."),
-        )
-    })
 }
 
 fn missing_geometry(without: &[Slice<'_>], instances: &[&Instance]) -> Option<Reason> {

@@ -1,12 +1,17 @@
-//! A series' frames → stacks: one direction, one matrix, one kernel, one acquisition where more
-//! than one lies at the same place. Reads headers only.
+//! A series' frames → stacks: one direction, one matrix, one kernel, one kind by its header, one
+//! pass over the head. Reads headers only.
 
+use crate::direction::{Directions, dot};
 use crate::instance::{FrameHeader, Instance, PixelHeader};
+use crate::reason::{Reason, ReasonCode};
 
 use super::Slice;
+use super::header::{HeaderKinds, SliceVerdict};
+use super::passes::{Pass, by_place, passes};
 
-/// Directions further apart than this are not one stack; a little wider than what `volume` takes.
-const SAME_DIRECTION_COSINE: f64 = 0.9999;
+/// Directions further apart than this are not one stack, degrees; a little wider than what
+/// `volume` takes.
+const SAME_DIRECTION_DEG: f64 = 0.8;
 /// Pixel spacings further apart than this are not one stack, mm.
 const SAME_SPACING_MM: f64 = 0.002;
 /// Slices nearer than this lie at the same place, mm.
@@ -25,6 +30,10 @@ pub(crate) struct FrameStack<'a> {
     pub(crate) slices: Vec<PlacedSlice<'a>>,
     /// Unit normal, pointing to the head where the stack is axial.
     pub(crate) normal: [f64; 3],
+    /// What the header says of each of its slices.
+    pub(super) verdict: SliceVerdict,
+    /// How it was parted from other slices of its series.
+    pub(super) notes: Vec<Reason>,
 }
 
 /// The stacks of one series and the frames that lack what a place in the patient needs.
@@ -34,71 +43,98 @@ pub(crate) struct SeriesStacks<'a> {
     pub(crate) without_geometry: Vec<Slice<'a>>,
 }
 
-struct Geometry<'a> {
-    slice: Slice<'a>,
-    frame: &'a FrameHeader,
+/// A frame with all that a place in the patient needs.
+#[derive(Clone, Debug)]
+pub(super) struct Geometry<'a> {
+    pub(super) slice: Slice<'a>,
+    pub(super) frame: &'a FrameHeader,
+    /// Distance along the normal of the group's first slice, mm.
+    pub(super) along_mm: f64,
     pixels: &'a PixelHeader,
     position_mm: [f64; 3],
-    directions: [[f64; 3]; 2],
+    directions: Directions,
     spacing_mm: [f64; 2],
 }
 
 impl<'a> Geometry<'a> {
     fn of(slice: Slice<'a>) -> Option<Self> {
-        let frame = slice.instance.frames.get(slice.frame_index)?;
+        let frame = slice.frame()?;
+        let finite = |position: &[f64; 3]| position.iter().all(|mm| mm.is_finite());
+        let directions = Directions::of(frame.orientation?)?;
+        let position_mm = frame.position_mm.filter(finite)?;
         Some(Self {
             slice,
             frame,
+            along_mm: dot(&position_mm, &headward(directions.normal)),
             pixels: slice.instance.pixels.as_ref()?,
-            position_mm: frame.position_mm?,
-            directions: frame.orientation.filter(is_orthonormal)?,
+            position_mm,
+            directions,
             spacing_mm: frame.spacing_mm?,
         })
     }
 
-    /// Whether both belong to one stack by all but their acquisition.
+    /// Whether both belong to one stack by all but when they were scanned.
     fn alike(&self, other: &Self) -> bool {
-        let parallel = |axis: usize| {
-            dot(&self.directions[axis], &other.directions[axis]) > SAME_DIRECTION_COSINE
-        };
         let same_spacing =
             |axis: usize| (self.spacing_mm[axis] - other.spacing_mm[axis]).abs() < SAME_SPACING_MM;
-        (parallel(0) && parallel(1))
+        self.directions.angle_deg(&other.directions) < SAME_DIRECTION_DEG
             && (same_spacing(0) && same_spacing(1))
             && (self.pixels.rows, self.pixels.columns) == (other.pixels.rows, other.pixels.columns)
-            && self.slice.instance.series.kernel == other.slice.instance.series.kernel
+            && self.slice.kernel() == other.slice.kernel()
             && self.image_kind() == other.image_kind()
     }
 
     /// AXIAL, LOCALIZER … (PS3.3 C.8.2.1.1.1); a localiser may share a series with its slices.
     fn image_kind(&self) -> Option<&str> {
-        image_type(self.slice).get(2).map(String::as_str)
+        self.image_type().get(2).map(String::as_str)
+    }
+
+    pub(super) fn image_type(&self) -> &'a [String] {
+        self.slice.image_type()
+    }
+
+    /// An order that does not depend on which object came first.
+    pub(super) fn name(&self) -> (&'a str, usize, &'a std::path::Path) {
+        self.slice.name()
     }
 }
 
-/// Image Type of the frame, or else of its object.
-pub(super) fn image_type(slice: Slice<'_>) -> &[String] {
-    match slice.instance.frames.get(slice.frame_index) {
-        Some(frame) if !frame.image_type.is_empty() => &frame.image_type,
-        Some(_) | None => &slice.instance.series.image_type,
-    }
+/// Frames that are alike, and what the header says of each of them.
+struct Group<'a> {
+    verdict: SliceVerdict,
+    frame_of_reference: Option<&'a str>,
+    slices: Vec<Geometry<'a>>,
 }
 
 /// Sorts the frames of `instances`, all of one series, into stacks; largest first.
 pub(crate) fn stacks_of<'a>(instances: &[&'a Instance]) -> SeriesStacks<'a> {
     let mut result = SeriesStacks::default();
-    let mut groups: Vec<Vec<Geometry<'a>>> = Vec::new();
+    let mut kinds = HeaderKinds::default();
+    let mut groups: Vec<Group<'a>> = Vec::new();
+    let compares_frames = has_frames_of_reference(instances);
     for slice in instances.iter().flat_map(|instance| frames_of(instance)) {
         let Some(geometry) = Geometry::of(slice) else {
             result.without_geometry.push(slice);
             continue;
         };
-        match groups.iter_mut().find(|group| group[0].alike(&geometry)) {
-            Some(group) => group.push(geometry),
-            None => groups.push(vec![geometry]),
+        let verdict = kinds.verdict(slice);
+        let frame_of_reference =
+            compares_frames.then_some(slice.instance.series.frame_of_reference_uid.as_str());
+        let belongs = |group: &&mut Group<'a>| {
+            group.verdict.same_refusals(verdict)
+                && group.frame_of_reference == frame_of_reference
+                && group.slices[0].alike(&geometry)
+        };
+        match groups.iter_mut().find(belongs) {
+            Some(group) => group.slices.push(geometry),
+            None => groups.push(Group {
+                verdict: verdict.clone(),
+                frame_of_reference,
+                slices: vec![geometry],
+            }),
         }
     }
-    result.stacks = groups.into_iter().flat_map(by_acquisition).collect();
+    result.stacks = groups.into_iter().flat_map(Group::into_stacks).collect();
     // A stable sort: equals keep the order of their SOP Instance UIDs.
     result
         .stacks
@@ -106,13 +142,83 @@ pub(crate) fn stacks_of<'a>(instances: &[&'a Instance]) -> SeriesStacks<'a> {
     result
 }
 
+/// Whether Frame of Reference UIDs mean something: a writer that gives nearly each object one of
+/// its own means nothing by them.
+fn has_frames_of_reference(instances: &[&Instance]) -> bool {
+    let mut uids: Vec<&str> = instances
+        .iter()
+        .map(|instance| instance.series.frame_of_reference_uid.as_str())
+        .collect();
+    uids.sort_unstable();
+    uids.dedup();
+    2 * uids.len() <= instances.len()
+}
+
+impl<'a> Group<'a> {
+    fn into_stacks(mut self) -> Vec<FrameStack<'a>> {
+        // A group is made from its first member.
+        let normal = headward(self.slices[0].directions.normal);
+        for slice in &mut self.slices {
+            slice.along_mm = dot(&slice.position_mm, &normal);
+        }
+        let verdict = self.verdict;
+        passes(self.slices)
+            .into_iter()
+            .map(|pass| FrameStack {
+                notes: notes(&pass),
+                slices: in_order(pass.slices),
+                normal,
+                verdict: verdict.clone(),
+            })
+            .collect()
+    }
+}
+
+fn notes(pass: &Pass<'_>) -> Vec<Reason> {
+    let mut notes = Vec::new();
+    if !pass.told_by.is_empty() {
+        notes.push(Reason::new(
+            ReasonCode::PartedByHeader,
+            format!(
+                "Other slices of the series lie over these; they were told apart by {}.",
+                pass.told_by.join(" and ")
+            ),
+        ));
+    }
+    if pass.replaced > 0 {
+        notes.push(Reason::new(
+            ReasonCode::DuplicateSlice,
+            format!(
+                "{} slices were scanned again; one of each two is taken here.",
+                pass.replaced
+            ),
+        ));
+    }
+    notes
+}
+
 /// `slices` in order; `None` if there are none or one lacks a place in the patient.
-pub(crate) fn stack_of<'a>(slices: &[Slice<'a>]) -> Option<FrameStack<'a>> {
-    let group: Vec<Geometry<'a>> = slices
+pub(crate) fn placed<'a>(slices: &[Slice<'a>]) -> Option<Vec<PlacedSlice<'a>>> {
+    let mut group: Vec<Geometry<'a>> = slices
         .iter()
         .map(|slice| Geometry::of(*slice))
         .collect::<Option<_>>()?;
-    (!group.is_empty()).then(|| ordered(&group))
+    let normal = headward(group.first()?.directions.normal);
+    for slice in &mut group {
+        slice.along_mm = dot(&slice.position_mm, &normal);
+    }
+    Some(in_order(group))
+}
+
+fn in_order(mut group: Vec<Geometry<'_>>) -> Vec<PlacedSlice<'_>> {
+    group.sort_by(by_place);
+    group
+        .iter()
+        .map(|geometry| PlacedSlice {
+            slice: geometry.slice,
+            along_mm: geometry.along_mm,
+        })
+        .collect()
 }
 
 fn frames_of(instance: &Instance) -> impl Iterator<Item = Slice<'_>> {
@@ -122,67 +228,8 @@ fn frames_of(instance: &Instance) -> impl Iterator<Item = Slice<'_>> {
     })
 }
 
-/// Splits by acquisition only where acquisitions overlap: a sequential scan numbers each block or
-/// even each slice of one stack anew.
-fn by_acquisition(group: Vec<Geometry<'_>>) -> Vec<FrameStack<'_>> {
-    let whole = ordered(&group);
-    let overlap = whole.slices.windows(2).any(|pair| {
-        pair[1].along_mm - pair[0].along_mm < SAME_PLACE_MM
-            && acquisition(pair[0].slice) != acquisition(pair[1].slice)
-    });
-    if !overlap {
-        return vec![whole];
-    }
-    let mut parts: Vec<Vec<Geometry<'_>>> = Vec::new();
-    for geometry in group {
-        let number = geometry.frame.acquisition_number;
-        match parts
-            .iter_mut()
-            .find(|part| part[0].frame.acquisition_number == number)
-        {
-            Some(part) => part.push(geometry),
-            None => parts.push(vec![geometry]),
-        }
-    }
-    parts.sort_by_key(|part| part[0].frame.acquisition_number);
-    parts.iter().map(|part| ordered(part)).collect()
-}
-
-fn acquisition(slice: Slice<'_>) -> Option<i64> {
-    slice.instance.frames[slice.frame_index].acquisition_number
-}
-
-fn ordered<'a>(group: &[Geometry<'a>]) -> FrameStack<'a> {
-    // A group is made from its first member.
-    let normal = headward_normal(&group[0].directions);
-    let mut slices: Vec<PlacedSlice<'a>> = group
-        .iter()
-        .map(|geometry| PlacedSlice {
-            slice: geometry.slice,
-            along_mm: dot(&geometry.position_mm, &normal),
-        })
-        .collect();
-    slices.sort_by(|a, b| {
-        let name = |placed: &PlacedSlice<'a>| {
-            (
-                &placed.slice.instance.sop_instance_uid,
-                placed.slice.frame_index,
-            )
-        };
-        a.along_mm
-            .total_cmp(&b.along_mm)
-            .then_with(|| name(a).cmp(&name(b)))
-    });
-    FrameStack { slices, normal }
-}
-
 /// The slices' normal, turned towards the head (PS3.3 C.7.6.2.1.1: z grows that way).
-fn headward_normal([row, column]: &[[f64; 3]; 2]) -> [f64; 3] {
-    let normal = [
-        row[1] * column[2] - row[2] * column[1],
-        row[2] * column[0] - row[0] * column[2],
-        row[0] * column[1] - row[1] * column[0],
-    ];
+fn headward(normal: [f64; 3]) -> [f64; 3] {
     if normal[2] < 0.0 {
         normal.map(|component| -component)
     } else {
@@ -190,22 +237,18 @@ fn headward_normal([row, column]: &[[f64; 3]; 2]) -> [f64; 3] {
     }
 }
 
-fn is_orthonormal([row, column]: &[[f64; 3]; 2]) -> bool {
-    let unit = |direction: &[f64; 3]| (dot(direction, direction) - 1.0).abs() < 0.02;
-    unit(row) && unit(column) && dot(row, column).abs() < 0.01
-}
-
-fn dot(a: &[f64; 3], b: &[f64; 3]) -> f64 {
-    a.iter().zip(b).map(|(a, b)| a * b).sum()
+/// From the first of `slices`, in order, to the last, mm along the normal.
+pub(crate) fn span_mm(slices: &[PlacedSlice<'_>]) -> f64 {
+    match (slices.first(), slices.last()) {
+        (Some(first), Some(last)) => last.along_mm - first.along_mm,
+        (None, _) | (_, None) => 0.0,
+    }
 }
 
 impl FrameStack<'_> {
     /// From the first slice's centre to the last one's, mm along the normal.
     pub(crate) fn span_mm(&self) -> f64 {
-        match (self.slices.first(), self.slices.last()) {
-            (Some(first), Some(last)) => last.along_mm - first.along_mm,
-            (None, _) | (_, None) => 0.0,
-        }
+        span_mm(&self.slices)
     }
 
     /// Slices at different places.
@@ -217,9 +260,10 @@ impl FrameStack<'_> {
 
     /// The middle one of the slices' thicknesses; where none states it, of their gaps. mm.
     pub(crate) fn thickness_mm(&self) -> Option<f64> {
-        let stated = self.slices.iter().filter_map(|placed| {
-            placed.slice.instance.frames[placed.slice.frame_index].thickness_mm
-        });
+        let stated = self
+            .slices
+            .iter()
+            .filter_map(|placed| placed.slice.frame()?.thickness_mm);
         median(stated.collect()).or_else(|| {
             let gaps = self
                 .slices
@@ -230,7 +274,8 @@ impl FrameStack<'_> {
     }
 }
 
-fn median(mut numbers: Vec<f64>) -> Option<f64> {
+/// The middle one of `numbers`; `None` without any.
+pub(super) fn median(mut numbers: Vec<f64>) -> Option<f64> {
     numbers.sort_by(f64::total_cmp);
     numbers.get(numbers.len() / 2).copied()
 }

@@ -62,7 +62,7 @@ fn changed(change: impl Fn(&mut Instance)) -> Vec<Instance> {
 }
 
 fn refusals(instances: &[Instance]) -> Vec<ReasonCode> {
-    let candidates = candidates(instances, &Limits::default());
+    let candidates = candidates(instances, &Limits::default()).list;
     candidates[0]
         .refusals
         .iter()
@@ -71,7 +71,7 @@ fn refusals(instances: &[Instance]) -> Vec<ReasonCode> {
 }
 
 fn remarks(instances: &[Instance]) -> Vec<ReasonCode> {
-    let candidates = candidates(instances, &Limits::default());
+    let candidates = candidates(instances, &Limits::default()).list;
     assert!(candidates[0].usable());
     candidates[0]
         .remarks
@@ -84,7 +84,7 @@ fn remarks(instances: &[Instance]) -> Vec<ReasonCode> {
 fn a_plain_head_series_is_usable_without_remark_and_in_order() {
     let mut instances = head_series(1, 30);
     instances.reverse();
-    let candidates = candidates(&instances, &Limits::default());
+    let candidates = candidates(&instances, &Limits::default()).list;
     assert_eq!(candidates.len(), 1);
     assert!(candidates[0].usable() && candidates[0].remarks.is_empty());
     let heights: Vec<f64> = candidates[0]
@@ -217,7 +217,7 @@ fn a_localiser_inside_the_series_becomes_a_stack_of_its_own() {
     scout.series.image_type[2] = "LOCALIZER".into();
     scout.frames[0].orientation = Some([[1.0, 0.0, 0.0], [0.0, 0.0, -1.0]]);
     instances.push(scout);
-    let candidates = candidates(&instances, &Limits::default());
+    let candidates = candidates(&instances, &Limits::default()).list;
     assert_eq!(candidates.len(), 2);
     assert_eq!(
         (candidates[0].usable(), candidates[0].slices.len()),
@@ -236,7 +236,7 @@ fn two_acquisitions_of_one_place_are_two_stacks_but_blocks_of_one_scan_are_not()
         twice.push(again);
     }
     let sizes = |instances: &[Instance]| -> Vec<usize> {
-        let candidates = candidates(instances, &Limits::default());
+        let candidates = candidates(instances, &Limits::default()).list;
         candidates
             .iter()
             .map(|candidate| candidate.slices.len())
@@ -251,7 +251,7 @@ fn two_acquisitions_of_one_place_are_two_stacks_but_blocks_of_one_scan_are_not()
 }
 
 #[test]
-fn a_place_scanned_many_times_is_a_perfusion() {
+fn each_time_point_is_a_stack_and_a_scan_of_its_own() {
     let mut instances = Vec::new();
     for time in 0..20 {
         for index in 0..8 {
@@ -261,14 +261,20 @@ fn a_place_scanned_many_times_is_a_perfusion() {
             instances.push(slice);
         }
     }
-    assert_eq!(refusals(&instances), [ReasonCode::Contrast]);
+    let candidates = candidates(&instances, &Limits::default()).list;
+    assert_eq!(candidates.len(), 20);
+    for candidate in &candidates {
+        assert!(candidate.usable() && candidate.slices.len() == 8);
+        assert_eq!(candidate.notes[0].code, ReasonCode::PartedByHeader);
+    }
+    assert_eq!(scans_of(&candidates).len(), 20);
 }
 
 #[test]
 fn a_slice_without_a_position_is_left_out_and_named() {
     let mut instances = head_series(1, 30);
     instances[3].frames[0].position_mm = None;
-    let candidates = candidates(&instances, &Limits::default());
+    let candidates = candidates(&instances, &Limits::default()).list;
     assert!(candidates[0].usable());
     assert_eq!(candidates[0].slices.len(), 29);
     assert_eq!(
@@ -293,6 +299,7 @@ fn soft_goes_before_unknown_and_a_whole_head_before_half_of_one() {
     }
     instances.extend(bone);
     let order: Vec<&str> = candidates(&instances, &Limits::default())
+        .list
         .iter()
         .map(|candidate| candidate.series_uid.as_str())
         .collect();
@@ -305,6 +312,7 @@ fn the_order_of_arrival_does_not_matter() {
     instances.extend(head_series(1, 20));
     let names = |instances: &[Instance]| -> Vec<String> {
         candidates(instances, &Limits::default())
+            .list
             .iter()
             .flat_map(|candidate| &candidate.slices)
             .map(|slice| slice.instance.sop_instance_uid.to_string())

@@ -12,10 +12,17 @@ const SAME_GAP_MM: f64 = 0.02;
 const EVEN_STEPS: f64 = 0.05;
 /// … or in mm, whichever is more: positions of thin slices are rounded to a tenth.
 const EVEN_MM: f64 = 0.05;
-/// How far from a whole number of usual gaps a gap over missing slices may be, in usual gaps.
+/// How far from a whole number of steps a gap may be, in steps.
 const WHOLE_GAPS: f64 = 0.1;
-/// A gap of this many usual gaps or more at the border of two blocks means a missing slice.
-const BORDER_GAPS: f64 = 1.5;
+/// A gap of this many usual gaps or more means a missing slice, unless it goes on …
+const WIDE_GAPS: f64 = 1.5;
+/// … for so many gaps in a row: a block with a coarser step.
+const BLOCK_GAPS: usize = 3;
+/// A gap of this many times its slices' thickness or more leaves out more than half a slice of the
+/// patient, however usual it is.
+const WIDE_THICKNESSES: f64 = 1.8;
+/// With more than this share of gaps that are like no other, slices may be missing anywhere.
+const IRREGULAR_SHARE: f64 = 0.5;
 /// Coarsest grid of a stack whose gaps differ, mm. Slices then fall between the grid's planes, and
 /// whoever samples the volume again blurs them twice: on the real head of 4 and 7 mm a 4 mm grid was
 /// 9.4 HU from dcm2niix's 2.6 mm one, where the slices themselves are 5.9 HU from it.
@@ -51,25 +58,31 @@ pub(super) fn examine(slices: &[Placed<'_>]) -> Gaps {
     let total_mm: f64 = gaps_mm.iter().sum();
     let mean_mm = total_mm / gaps_mm.len() as f64;
     if is_even(&gaps_mm, mean_mm) {
+        let verdicts: Vec<Verdict> = slices
+            .windows(2)
+            .zip(&gaps_mm)
+            .map(|(pair, gap)| unscanned(pair, *gap).unwrap_or(Verdict::Usual))
+            .collect();
         return Gaps {
             range_mm,
             even: true,
             step_mm: mean_mm,
-            warnings: Vec::new(),
+            warnings: missing(&verdicts, &gaps_mm).into_iter().collect(),
         };
     }
     let blocks = Blocks::of(slices, &gaps_mm);
     let verdicts = blocks.judge(slices, &gaps_mm);
     let thinnest_mm = blocks.thinnest_mm(&gaps_mm);
     let uneven = uneven(&blocks, &verdicts, &gaps_mm, fine(thinnest_mm));
-    // Where slices are only missing, the others lie on the grid of the usual gap.
-    let step_mm = if uneven.is_some() {
+    // Where whole numbers of slices are missing, the others lie on the grid of the usual gap.
+    let step_mm = if uneven.is_some() || is_off_grid(&verdicts, &gaps_mm, thinnest_mm) {
         fine(thinnest_mm)
     } else {
         thinnest_mm
     };
     let mut warnings = Vec::new();
-    warnings.extend(missing(&verdicts, slices.len()));
+    warnings.extend(missing(&verdicts, &gaps_mm));
+    warnings.extend(irregular(&verdicts, range_mm));
     warnings.extend(uneven);
     Gaps {
         range_mm,
@@ -77,6 +90,14 @@ pub(super) fn examine(slices: &[Placed<'_>]) -> Gaps {
         step_mm,
         warnings,
     }
+}
+
+/// Whether slices above a hole lie between the planes of a grid of `step_mm`.
+fn is_off_grid(verdicts: &[Verdict], gaps_mm: &[f64], step_mm: f64) -> bool {
+    verdicts.iter().zip(gaps_mm).any(|(verdict, gap)| {
+        let steps = gap / step_mm;
+        matches!(verdict, Verdict::Missing { .. }) && (steps - steps.round()).abs() > WHOLE_GAPS
+    })
 }
 
 /// `usual_mm` in as few equal parts as make each at most [`UNEVEN_STEP_MM_MAX`].
@@ -128,8 +149,13 @@ struct Blocks(Vec<Block>);
 enum Verdict {
     /// As usual in its block, or between two blocks' usual gaps.
     Usual,
-    /// So many slices are missing.
-    Missing(u32),
+    /// Slices are missing.
+    Missing {
+        /// So many.
+        slices: u32,
+        /// So much of the patient was not scanned, mm.
+        unscanned_mm: f64,
+    },
     /// Neither.
     Odd,
 }
@@ -187,21 +213,45 @@ impl Blocks {
     fn judge(&self, slices: &[Placed<'_>], gaps_mm: &[f64]) -> Vec<Verdict> {
         slices
             .windows(2)
-            .zip(gaps_mm)
-            .map(|(pair, gap)| {
+            .enumerate()
+            .map(|(index, pair)| {
+                let gap = gaps_mm[index];
+                if let Some(unscanned) = unscanned(pair, gap) {
+                    return unscanned;
+                }
                 let sides = [pair[0].thickness_mm, pair[1].thickness_mm];
                 let inside = same_thickness(sides[0], sides[1]);
                 match (self.usual_mm(sides[0]), self.usual_mm(sides[1])) {
-                    (Some(usual_mm), _) if inside => inside_verdict(*gap, usual_mm),
-                    (Some(below_mm), Some(above_mm)) => border_verdict(*gap, below_mm, above_mm),
+                    (Some(usual_mm), _) if inside => {
+                        inside_verdict(gap, usual_mm, goes_on(gaps_mm, index))
+                    }
+                    (Some(below_mm), Some(above_mm)) => border_verdict(gap, below_mm, above_mm),
                     (Some(usual_mm), None) | (None, Some(usual_mm)) => {
-                        border_verdict(*gap, usual_mm, usual_mm)
+                        border_verdict(gap, usual_mm, usual_mm)
                     }
                     (None, None) => Verdict::Odd,
                 }
             })
             .collect()
     }
+}
+
+/// Whether the gap at `index` is one of several equal ones in a row.
+fn goes_on(gaps_mm: &[f64], index: usize) -> bool {
+    let alike = |gap: &&f64| same(**gap, gaps_mm[index]);
+    let after = gaps_mm[index..].iter().take_while(alike).count();
+    let before = gaps_mm[..index].iter().rev().take_while(alike).count();
+    before + after >= BLOCK_GAPS
+}
+
+/// What lies between two slices that are thinner than their gap is wide.
+fn unscanned(pair: &[Placed<'_>], gap_mm: f64) -> Option<Verdict> {
+    let (below_mm, above_mm) = (pair[0].thickness_mm?, pair[1].thickness_mm?);
+    let (thick_mm, mean_mm) = (below_mm.max(above_mm), f64::midpoint(below_mm, above_mm));
+    (gap_mm >= WIDE_THICKNESSES * thick_mm).then(|| Verdict::Missing {
+        slices: count((gap_mm / mean_mm - 1.0).round().max(1.0)),
+        unscanned_mm: gap_mm - mean_mm,
+    })
 }
 
 fn same_thickness(a_mm: Option<f64>, b_mm: Option<f64>) -> bool {
@@ -212,21 +262,28 @@ fn same_thickness(a_mm: Option<f64>, b_mm: Option<f64>) -> bool {
     }
 }
 
-fn inside_verdict(gap_mm: f64, usual_mm: f64) -> Verdict {
+fn inside_verdict(gap_mm: f64, usual_mm: f64, goes_on: bool) -> Verdict {
     let ratio = gap_mm / usual_mm;
     if (ratio - 1.0).abs() <= EVEN_STEPS || same(gap_mm, usual_mm) {
-        return Verdict::Usual;
+        Verdict::Usual
+    } else if ratio >= WIDE_GAPS && !goes_on {
+        wide_verdict(gap_mm, usual_mm)
+    } else {
+        Verdict::Odd
     }
-    if ratio > 1.5 && (ratio - ratio.round()).abs() <= WHOLE_GAPS {
-        return Verdict::Missing(count(ratio.round() - 1.0));
+}
+
+fn wide_verdict(gap_mm: f64, usual_mm: f64) -> Verdict {
+    Verdict::Missing {
+        slices: count((gap_mm / usual_mm - 1.0).round().max(1.0)),
+        unscanned_mm: gap_mm - usual_mm,
     }
-    Verdict::Odd
 }
 
 fn border_verdict(gap_mm: f64, below_mm: f64, above_mm: f64) -> Verdict {
     let (low_mm, high_mm) = (below_mm.min(above_mm), below_mm.max(above_mm));
-    if gap_mm >= BORDER_GAPS * high_mm {
-        return Verdict::Missing(count((gap_mm / high_mm - 1.0).round().max(1.0)));
+    if gap_mm >= WIDE_GAPS * high_mm {
+        return wide_verdict(gap_mm, high_mm);
     }
     let between = gap_mm > low_mm && gap_mm < high_mm;
     if between || same(gap_mm, low_mm) || same(gap_mm, high_mm) {
@@ -245,38 +302,101 @@ fn count(slices: f64) -> u32 {
     slices as u32
 }
 
-/// Says where slices are missing and how many.
-fn missing(verdicts: &[Verdict], slice_count: usize) -> Option<Reason> {
-    let places: Vec<(usize, u32)> = verdicts
-        .iter()
-        .enumerate()
-        .filter_map(|(index, verdict)| match verdict {
-            Verdict::Missing(slices) => Some((index + 1, *slices)),
-            Verdict::Usual | Verdict::Odd => None,
-        })
-        .collect();
-    let total: u64 = places.iter().map(|(_, slices)| u64::from(*slices)).sum();
-    if total == 0 {
+/// A place where slices are missing.
+struct Hole {
+    /// The slice below it, counted from the feet.
+    after_slice: usize,
+    /// Where that slice lies, mm above the lowest one.
+    from_mm: f64,
+    gap_mm: f64,
+    slices: u32,
+    unscanned_mm: f64,
+}
+
+fn holes(verdicts: &[Verdict], gaps_mm: &[f64]) -> Vec<Hole> {
+    let mut from_mm = 0.0;
+    let mut holes = Vec::new();
+    for (index, (verdict, gap_mm)) in verdicts.iter().zip(gaps_mm).enumerate() {
+        match verdict {
+            Verdict::Missing {
+                slices,
+                unscanned_mm,
+            } => holes.push(Hole {
+                after_slice: index + 1,
+                from_mm,
+                gap_mm: *gap_mm,
+                slices: *slices,
+                unscanned_mm: *unscanned_mm,
+            }),
+            Verdict::Usual | Verdict::Odd => {}
+        }
+        from_mm += gap_mm;
+    }
+    holes
+}
+
+/// Says where slices are missing, how many, and how much of the patient they would show.
+fn missing(verdicts: &[Verdict], gaps_mm: &[f64]) -> Option<Reason> {
+    let holes = holes(verdicts, gaps_mm);
+    if holes.is_empty() {
         return None;
     }
-    let listed: Vec<String> = places
+    let total: u64 = holes.iter().map(|hole| u64::from(hole.slices)).sum();
+    let total_mm: f64 = holes.iter().map(|hole| hole.unscanned_mm).sum();
+    let listed: Vec<String> = holes
         .iter()
         .take(PLACES_LISTED_MAX)
-        .map(|(after, slices)| format!("{slices} after slice {after}"))
+        .map(|hole| {
+            format!(
+                "{} after slice {} (from {} to {} above the lowest slice)",
+                hole.slices,
+                hole.after_slice,
+                millimetres(hole.from_mm),
+                millimetres(hole.from_mm + hole.gap_mm)
+            )
+        })
         .collect();
-    let rest = match places.len().saturating_sub(PLACES_LISTED_MAX) {
+    let rest = match holes.len().saturating_sub(PLACES_LISTED_MAX) {
         0 => String::new(),
         more => format!(" and at {more} more places"),
     };
     Some(Reason::new(
         ReasonCode::MissingSlices,
         format!(
-            "{total} {} missing among {slice_count} counted from the feet: {}{rest}; what lies \
-             there is interpolated from the neighbours and a finding there can be missed.",
+            "{total} {} missing among {} counted from the feet: {}{rest}; {} of the patient {} not \
+             scanned, and a finding there can be missed.",
             if total == 1 { "slice is" } else { "slices are" },
-            listed.join(", ")
+            gaps_mm.len() + 1,
+            listed.join(", "),
+            millimetres(total_mm),
+            if holes.len() == 1 {
+                "was"
+            } else {
+                "in all were"
+            },
         ),
     ))
+}
+
+/// Says that most gaps are like no other.
+fn irregular(verdicts: &[Verdict], [low_mm, high_mm]: [f64; 2]) -> Option<Reason> {
+    let usual = verdicts
+        .iter()
+        .filter(|one| **one == Verdict::Usual)
+        .count();
+    let unusual = verdicts.len() - usual;
+    (unusual as f64 > IRREGULAR_SHARE * verdicts.len() as f64).then(|| {
+        Reason::new(
+            ReasonCode::MissingSlices,
+            format!(
+                "{unusual} of {} gaps between slices are like no other ({} to {}): slices may be \
+                 missing anywhere.",
+                verdicts.len(),
+                millimetres(low_mm),
+                millimetres(high_mm)
+            ),
+        )
+    })
 }
 
 /// Says that the usual gaps differ from block to block, or that single gaps are odd.

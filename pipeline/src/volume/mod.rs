@@ -28,6 +28,10 @@ use stack::{Place, Placed, Stack};
 /// How far the header's nominal tilt may be from the measured one, degrees.
 const TILT_TAG_TOLERANCE_DEG: f64 = 1.0;
 
+/// From here on inexact direction cosines are remarked: they turn the volume by a twentieth of a
+/// degree.
+const INEXACT_DIRECTIONS: f64 = 0.001;
+
 /// A head volume on an orthogonal, evenly spaced grid.
 #[derive(Clone, Debug)]
 pub struct Volume {
@@ -82,14 +86,15 @@ impl VolumeError {
 /// Makes a volume of `slices`, in whatever order they come, and says what was found.
 ///
 /// Slices are ordered by position. Of several at one place one is kept (the later acquisition, then
-/// the lower SOP Instance UID). A minority that cannot be decoded is left out and named. Tilt is
+/// the lower SOP Instance UID); with other pixels at more than a few places it is not known what
+/// belongs together. A minority that cannot be decoded is left out and named. Tilt is
 /// sheared out and uneven gaps are resampled; otherwise voxels are the decoded pixels themselves.
 /// The result depends neither on the order of `slices` nor on the number of threads.
 ///
 /// # Errors
 ///
 /// [`VolumeError`] if slices lack geometry, differ in direction or matrix, are too few or too many,
-/// if most cannot be decoded, or if the volume would exceed the limits. Limits are checked before
+/// lie over each other with other pixels, if most cannot be decoded, or if the volume would exceed the limits. Limits are checked before
 /// memory is taken.
 pub fn build(
     slices: &[Slice<'_>],
@@ -161,6 +166,7 @@ impl<'a> Geometry<'a> {
         warnings.extend(instance_numbers(&self.slices));
         warnings.extend(self.tilt_warnings());
         warnings.extend(self.stagger_warning(stack));
+        warnings.extend(inexact_directions(stack));
         warnings.extend(self.gaps.warnings.iter().cloned());
         warnings
     }
@@ -218,6 +224,20 @@ impl<'a> Geometry<'a> {
     }
 }
 
+/// Says so if direction cosines are not what they should be by more than rounding of six decimals.
+fn inexact_directions(stack: &Stack<'_>) -> Option<Reason> {
+    (stack.inexact_directions > INEXACT_DIRECTIONS).then(|| {
+        Reason::new(
+            ReasonCode::InexactDirections,
+            format!(
+                "Image Orientation (Patient) (0020,0037) is {:.4} from unit vectors at a right angle; \
+                 it was made exact.",
+                stack.inexact_directions
+            ),
+        )
+    })
+}
+
 /// Says so if instance numbers neither rise nor fall along the stack.
 fn instance_numbers(slices: &[Placed<'_>]) -> Option<Reason> {
     let numbers: Vec<i64> = slices
@@ -271,7 +291,7 @@ fn read_pixels(
             Some(Lost { place, reason })
         })
         .collect();
-    let mut warnings = duplicate_warnings(&outcomes);
+    let mut warnings = duplicate_warnings(&outcomes)?;
     if lost.is_empty() {
         return Ok((planes, warnings));
     }
@@ -290,9 +310,9 @@ fn read_pixels(
 struct PlaceOutcome {
     /// Why the place has no pixels.
     lost: Option<Reason>,
-    /// Slices left out that have the same pixels as the one kept.
+    /// Slices left out that have the same pixels as the one kept, or none that can be read.
     same: usize,
-    /// Slices left out that have other pixels, or none that can be read.
+    /// Slices left out that have other pixels.
     other: usize,
 }
 
@@ -316,18 +336,22 @@ fn settle(
                 plane.assign(&pixels);
                 place.claims.swap(0, claim);
                 outcome.lost = None;
-                outcome.other += 1;
+                outcome.same += 1;
             }
-            Ok(pixels) if pixels == *plane => outcome.same += 1,
-            Ok(_) | Err(_) => outcome.other += 1,
+            Ok(pixels) if pixels != *plane => outcome.other += 1,
+            Ok(_) | Err(_) => outcome.same += 1,
         }
     }
     outcome
 }
 
-fn duplicate_warnings(outcomes: &[PlaceOutcome]) -> Vec<Reason> {
+/// With other pixels at this share of places nobody knows which slices belong together.
+const OVERLAPPING_SHARE_MAX: f64 = 0.1;
+
+/// What is said of slices that lie over each other.
+fn duplicate_warnings(outcomes: &[PlaceOutcome]) -> Result<Vec<Reason>, VolumeError> {
     let same: usize = outcomes.iter().map(|outcome| outcome.same).sum();
-    let other: usize = outcomes.iter().map(|outcome| outcome.other).sum();
+    let overlapping = outcomes.iter().filter(|outcome| outcome.other > 0).count();
     let first = |pick: fn(&PlaceOutcome) -> usize| {
         outcomes
             .iter()
@@ -339,24 +363,28 @@ fn duplicate_warnings(outcomes: &[PlaceOutcome]) -> Vec<Reason> {
         warnings.push(Reason::new(
             ReasonCode::DuplicateSlice,
             format!(
-                "{same} slices repeat another slice's place and pixels and are left out; the \
-                 first at place {} from the feet.",
+                "{same} slices repeat another slice's place and pixels, or cannot be decoded, and \
+                 are left out; the first at place {} from the feet.",
                 first(|outcome| outcome.same)
             ),
         ));
     }
-    if other > 0 {
-        warnings.push(Reason::new(
-            ReasonCode::DuplicateSlice,
+    if overlapping > 0 {
+        let reason = Reason::new(
+            ReasonCode::OverlappingSlices,
             format!(
-                "{other} slices lie at another slice's place with other pixels and are left out; \
-                 the later acquisition is kept, then the lower UID; the first at place {} from \
-                 the feet.",
+                "At {overlapping} of {} places slices with other pixels lie over each other, the \
+                 first at place {} from the feet, and nothing in their headers tells them apart.",
+                outcomes.len(),
                 first(|outcome| outcome.other)
             ),
-        ));
+        );
+        if overlapping as f64 > (OVERLAPPING_SHARE_MAX * outcomes.len() as f64).max(2.0) {
+            return Err(VolumeError { reason });
+        }
+        warnings.push(reason);
     }
-    warnings
+    Ok(warnings)
 }
 
 /// A volume is made of what is left only if that is most of it.

@@ -3,6 +3,7 @@
 //! Nothing here reads pixels. Distances *along* are millimetres along the slices' normal, feet to
 //! head; *beside* are millimetres along a row and down a column.
 
+use crate::direction::{Directions, dot};
 use crate::limits::Limits;
 use crate::reason::ReasonCode;
 use crate::series::Slice;
@@ -15,8 +16,6 @@ const SAME_PLACE_MM: f64 = 0.05;
 const ORIENTATION_TOLERANCE_DEG: f64 = 0.5;
 /// Largest difference of pixel spacings in one stack, as a share.
 const SPACING_TOLERANCE: f64 = 0.01;
-/// How far direction cosines may be from unit length and from a right angle.
-const COSINE_TOLERANCE: f64 = 0.01;
 
 /// The directions of a stack in patient space: unit vectors at right angles.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -58,6 +57,8 @@ impl<'a> Place<'a> {
 #[derive(Clone, Debug)]
 pub(super) struct Stack<'a> {
     pub(super) axes: Axes,
+    /// How far direction cosines as written were from unit length or a right angle, at most.
+    pub(super) inexact_directions: f64,
     /// Between columns and between rows, mm.
     pub(super) spacing_mm: [f64; 2],
     pub(super) rows: usize,
@@ -69,8 +70,7 @@ pub(super) struct Stack<'a> {
 struct Geometry<'a> {
     slice: Slice<'a>,
     position_mm: [f64; 3],
-    row: [f64; 3],
-    column: [f64; 3],
+    directions: Directions,
     spacing_mm: [f64; 2],
     thickness_mm: Option<f64>,
     matrix: [u32; 2],
@@ -86,12 +86,12 @@ impl<'a> Stack<'a> {
     pub(super) fn arrange(slices: &[Slice<'a>], limits: &Limits) -> Result<Self, VolumeError> {
         let mut slices = slices.to_vec();
         // One canonical order first: the result must not depend on the order of arrival.
-        slices.sort_by(|a, b| name(a).cmp(&name(b)));
+        slices.sort_by(|a, b| a.name().cmp(&b.name()));
         let geometries = geometries(&slices)?;
         let Some(first) = geometries.first() else {
             return Err(too_few(0, limits));
         };
-        let axes = axes(first.row, first.column);
+        let axes = axes(&first.directions);
         check_directions(&geometries, first)?;
         check_matrix(&geometries, first)?;
         let [rows, columns] = first.matrix;
@@ -106,8 +106,12 @@ impl<'a> Stack<'a> {
         }
         let places = places(&geometries, &axes);
         check_count(places.len(), limits)?;
+        let inexact = geometries
+            .iter()
+            .map(|geometry| geometry.directions.inexact);
         Ok(Self {
             axes,
+            inexact_directions: inexact.fold(0.0, f64::max),
             spacing_mm: first.spacing_mm,
             rows: usize::try_from(rows).unwrap_or(usize::MAX),
             columns: usize::try_from(columns).unwrap_or(usize::MAX),
@@ -122,15 +126,6 @@ impl<'a> Stack<'a> {
             .map(|place| place.first().slice)
             .collect()
     }
-}
-
-fn name<'a>(slice: &'a Slice<'_>) -> (&'a str, usize, &'a std::path::Path) {
-    let instance = slice.instance;
-    (
-        instance.sop_instance_uid.as_str(),
-        slice.frame_index,
-        &instance.path,
-    )
 }
 
 pub(super) fn check_count(count: usize, limits: &Limits) -> Result<(), VolumeError> {
@@ -198,9 +193,9 @@ fn geometry<'a>(slice: &Slice<'a>) -> Result<Geometry<'a>, &'static str> {
         .position_mm
         .filter(|position| position.iter().all(|value| value.is_finite()))
         .ok_or("Image Position (Patient) (0020,0032)")?;
-    let [row, column] = frame
+    let directions = frame
         .orientation
-        .filter(is_orthonormal)
+        .and_then(Directions::of)
         .ok_or("Image Orientation (Patient) (0020,0037)")?;
     let spacing_mm = frame
         .spacing_mm
@@ -209,68 +204,29 @@ fn geometry<'a>(slice: &Slice<'a>) -> Result<Geometry<'a>, &'static str> {
     Ok(Geometry {
         slice: *slice,
         position_mm,
-        row,
-        column,
+        directions,
         spacing_mm,
         thickness_mm: frame.thickness_mm.filter(|mm| mm.is_finite() && *mm > 0.0),
         matrix: [pixels.rows, pixels.columns],
     })
 }
 
-fn is_orthonormal([row, column]: &[[f64; 3]; 2]) -> bool {
-    let unit = |direction: &[f64; 3]| (dot(direction, direction).sqrt() - 1.0).abs();
-    // A NaN fails every comparison.
-    unit(row) < COSINE_TOLERANCE
-        && unit(column) < COSINE_TOLERANCE
-        && dot(row, column).abs() < COSINE_TOLERANCE
-}
-
-pub(super) fn dot(a: &[f64; 3], b: &[f64; 3]) -> f64 {
-    a.iter().zip(b).map(|(a, b)| a * b).sum()
-}
-
-fn cross(a: &[f64; 3], b: &[f64; 3]) -> [f64; 3] {
-    [
-        a[1] * b[2] - a[2] * b[1],
-        a[2] * b[0] - a[0] * b[2],
-        a[0] * b[1] - a[1] * b[0],
-    ]
-}
-
-fn unit(direction: [f64; 3]) -> [f64; 3] {
-    let length = dot(&direction, &direction).sqrt();
-    direction.map(|component| component / length)
-}
-
-/// Makes the directions exactly orthonormal, and the normal point to the head.
-fn axes(row: [f64; 3], column: [f64; 3]) -> Axes {
-    let row = unit(row);
-    let normal = unit(cross(&row, &column));
-    let column = cross(&normal, &row);
+/// The directions of a stack, the normal pointing to the head.
+fn axes(directions: &Directions) -> Axes {
+    let normal = directions.normal;
     let main = normal
         .into_iter()
         .max_by(|a, b| a.abs().total_cmp(&b.abs()))
         .unwrap_or(1.0);
     Axes {
-        row,
-        column,
+        row: directions.row,
+        column: directions.column,
         normal: normal.map(|component| component * main.signum()),
     }
 }
 
-fn angle_deg(a: &[f64; 3], b: &[f64; 3]) -> f64 {
-    // The sine is exact for small angles, where the cosine is not.
-    let perpendicular = cross(a, b);
-    dot(&perpendicular, &perpendicular)
-        .sqrt()
-        .atan2(dot(a, b))
-        .to_degrees()
-}
-
 fn check_directions(geometries: &[Geometry<'_>], first: &Geometry<'_>) -> Result<(), VolumeError> {
-    let turn_deg = |other: &Geometry<'_>| {
-        angle_deg(&first.row, &other.row).max(angle_deg(&first.column, &other.column))
-    };
+    let turn_deg = |other: &Geometry<'_>| first.directions.angle_deg(&other.directions);
     let turned: Vec<_> = geometries
         .iter()
         .filter(|other| turn_deg(other) > ORIENTATION_TOLERANCE_DEG)

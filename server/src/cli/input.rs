@@ -9,6 +9,8 @@ use anyhow::{Context, bail};
 use pipeline::instance::Instance;
 use pipeline::intake::read_instance;
 use pipeline::limits::Limits;
+use pipeline::patient;
+use pipeline::reason::Reason;
 use pipeline::uid::Uid;
 use rayon::prelude::*;
 use tempfile::TempDir;
@@ -34,12 +36,14 @@ pub(super) struct Input {
     _unpacked: Vec<TempDir>,
 }
 
-/// One study's objects, in the order of their paths.
+/// One study's objects of one patient, in the order of their paths.
 pub(super) struct Study {
     /// Study Instance UID.
     pub(super) uid: Uid,
     /// Its objects.
     pub(super) instances: Vec<Instance>,
+    /// What is doubtful about it besides.
+    pub(super) doubts: Vec<Reason>,
 }
 
 /// Something that was not read.
@@ -268,6 +272,7 @@ fn by_study(instances: Vec<Instance>) -> Vec<Study> {
             studies.push(Study {
                 uid,
                 instances: Vec::new(),
+                doubts: Vec::new(),
             });
             studies.len() - 1
         });
@@ -281,7 +286,23 @@ fn by_study(instances: Vec<Instance>) -> Vec<Study> {
             .instances
             .retain(|instance| seen.insert(instance.path.clone()));
     }
-    studies
+    studies.into_iter().flat_map(by_patient).collect()
+}
+
+/// Patients whose objects came under one Study Instance UID are studies of their own.
+fn by_patient(study: Study) -> Vec<Study> {
+    let patients = patient::by_patient(study.instances);
+    let doubts: Vec<Reason> = patient::shared_study(patients.len(), &study.uid)
+        .into_iter()
+        .collect();
+    patients
+        .into_iter()
+        .map(|instances| Study {
+            uid: study.uid.clone(),
+            instances,
+            doubts: doubts.clone(),
+        })
+        .collect()
 }
 
 /// A path, fit for a terminal.

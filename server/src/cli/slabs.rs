@@ -14,7 +14,7 @@ use models::card::{CardError, ModelCard};
 use ndarray::{Array4, Axis};
 use pipeline::limits::Limits;
 use pipeline::prepare::{InputContract, ModelInput, Window, prepare_centred};
-use pipeline::study::volume_of_study;
+use pipeline::study::StudyScans;
 use serde::Serialize;
 
 use super::input::{Study, gather};
@@ -121,8 +121,11 @@ fn write_study(
     contract: &InputContract,
     limits: &Limits,
 ) -> anyhow::Result<Option<String>> {
-    let found = volume_of_study(&study.instances, limits);
-    let head = match found.volume {
+    let mut scans = StudyScans::of(&study.instances, limits);
+    // A network learns from the scan that suits best.
+    let first = scans.next_scan();
+    let incomplete = first.as_ref().map(|scan| scan.incomplete.clone());
+    let head = match first.map_or_else(|| Err(scans.no_usable_series()), |scan| scan.volume) {
         Ok(head) => head,
         Err(reasons) => {
             let texts: Vec<String> = reasons.into_iter().map(|reason| reason.text).collect();
@@ -138,7 +141,8 @@ fn write_study(
         Ok(input) => input,
         Err(reason) => return Ok(Some(reason.text)),
     };
-    let incomplete = found.incomplete.into_iter().map(|reason| reason.text);
+    let incomplete = incomplete.unwrap_or_default();
+    let incomplete = incomplete.into_iter().map(|reason| reason.text);
     let sidecar = Sidecar {
         study_uid: study.uid.as_str(),
         contract,

@@ -7,7 +7,7 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 use clap::Args;
-use models::analysis::{Analysis, Stage, Watch, analyse};
+use models::analysis::{Analysis, Stage, StudyObjects, Watch, analyse};
 use models::report::ReportState;
 use models::runtime::{LoadError, Network};
 use pipeline::limits::Limits;
@@ -140,7 +140,12 @@ pub(super) fn analyse_study(
         entered,
     };
     let network = network.as_mut().map_err(|reason| &*reason);
-    analyse(&study.uid, &study.instances, network, limits, watch)
+    let objects = StudyObjects {
+        study_uid: &study.uid,
+        instances: &study.instances,
+        doubts: &study.doubts,
+    };
+    analyse(objects, network, limits, watch)
 }
 
 fn write_out(

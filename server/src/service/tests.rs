@@ -2,10 +2,9 @@
 
 use std::path::Path;
 
+use models::analysis::StudyObjects;
 use models::report::StudyReport;
-use pipeline::instance::Instance;
 use pipeline::reason::{Reason, ReasonCode};
-use pipeline::uid::Uid;
 
 use tokio::net::TcpStream;
 
@@ -15,10 +14,10 @@ use crate::worker::{Analyse, not_analysed};
 struct NoModel;
 
 impl Analyse for NoModel {
-    fn analyse(&mut self, study_uid: &Uid, _: &[Instance]) -> StudyReport {
+    fn analyse(&mut self, study: StudyObjects<'_>) -> StudyReport {
         let text = "a test has no model";
         not_analysed(
-            study_uid,
+            study.study_uid,
             vec![Reason::new(ReasonCode::ModelUnavailable, text)],
         )
     }

@@ -8,10 +8,10 @@ use dicom_core::{DataElement, VR, dicom_value};
 use dicom_dictionary_std::{tags, uids};
 use dicom_object::{FileMetaTableBuilder, InMemDicomObject};
 use jiff::Timestamp;
+use models::analysis::StudyObjects;
 use models::report::{ReportState, StudyReport};
 use models::triage::Priority;
 use pipeline::content::ContentHasher;
-use pipeline::instance::Instance;
 use pipeline::limits::Limits;
 use pipeline::reason::{Reason, ReasonCode};
 use pipeline::uid::Uid;
@@ -36,15 +36,15 @@ struct Teller {
 }
 
 impl Analyse for Teller {
-    fn analyse(&mut self, study_uid: &Uid, instances: &[Instance]) -> StudyReport {
+    fn analyse(&mut self, study: StudyObjects<'_>) -> StudyReport {
         if let Some(ear) = &self.ear {
             ear.lock().unwrap().recv().unwrap();
         }
-        let text = format!("{} objects", instances.len());
+        let text = format!("{} objects", study.instances.len());
         StudyReport {
             state: ReportState::Analysed,
             priority: Priority::Urgent,
-            ..not_analysed(study_uid, vec![Reason::new(ReasonCode::Chosen, text)])
+            ..not_analysed(study.study_uid, vec![Reason::new(ReasonCode::Chosen, text)])
         }
     }
 }
