@@ -210,7 +210,14 @@ fn missing_slices_are_counted_placed_and_filled_from_their_neighbours() {
     assert_eq!(codes(&certificate), [ReasonCode::MissingSlices]);
     let text = text_of(&certificate, ReasonCode::MissingSlices);
     assert!(text.contains("3 slices are missing"), "{text}");
-    assert!(text.contains("1 after slice 3, 2 after slice 5"), "{text}");
+    assert!(
+        text.contains("1 after slice 3 (from 10 mm to 20 mm above the lowest slice)"),
+        "{text}"
+    );
+    assert!(
+        text.contains("15 mm of the patient in all were not scanned"),
+        "{text}"
+    );
     assert_eq!(volume.hounsfield.dim().0, 9);
     assert!(certificate.rectified);
     assert!(largest_error(&volume, ramp) <= 1.0);
@@ -242,10 +249,70 @@ fn doubled_slices_are_dropped_and_the_later_acquisition_is_kept() {
     let (volume, certificate) = built(&stack);
     assert_eq!(
         codes(&certificate)[..2],
-        [ReasonCode::DuplicateSlice, ReasonCode::DuplicateSlice]
+        [ReasonCode::DuplicateSlice, ReasonCode::OverlappingSlices]
     );
     assert_eq!(volume.sources[1].sop_instance_uid.as_str(), "1.2.3.5");
     assert_eq!(volume.hounsfield[(1, 0, 0)], -1024);
+}
+
+#[test]
+fn slices_with_other_pixels_over_most_places_are_no_volume() {
+    let places = [0.0, 2.0, 4.0, 6.0, 8.0, 10.0];
+    let stack = StackPlan::axial(4, 1.0, &[places, places].concat()).write(ramp);
+    for other in &stack.instances[6..] {
+        std::fs::write(&other.path, vec![0; 32]).unwrap();
+    }
+    let reason = error_of(&stack);
+    assert_eq!(reason.code, ReasonCode::OverlappingSlices);
+    assert!(reason.text.contains("6 of 6 places"), "{}", reason.text);
+}
+
+fn said_of_gaps(places_mm: &[f64], thickness_mm: Option<f64>) -> Option<Reason> {
+    let mut plan = StackPlan::axial(4, 1.0, places_mm);
+    plan.thickness_mm = thickness_mm;
+    let (_, certificate) = built(&plan.write(ramp));
+    let mut warnings = certificate.warnings.into_iter();
+    warnings.find(|reason| reason.code == ReasonCode::MissingSlices)
+}
+
+#[test]
+fn a_hole_that_is_no_whole_number_of_gaps_is_stated_in_millimetres() {
+    for hole_mm in [8.0, 9.3, 22.0, 42.0, 52.0] {
+        let mut places = heights(8, 5.0);
+        let top_mm = places[7];
+        places.extend((0..8).map(|slice| top_mm + hole_mm + 5.0 * f64::from(slice)));
+        for thickness_mm in [None, Some(5.0)] {
+            let reason = said_of_gaps(&places, thickness_mm).expect("a hole");
+            let range = format!("from 35 mm to {} mm", 35.0 + hole_mm);
+            assert!(reason.text.contains(&range), "{}", reason.text);
+        }
+    }
+}
+
+#[test]
+fn slices_that_are_thinner_than_their_gaps_are_wide_are_not_whole() {
+    for gap_mm in [10.0, 15.0, 20.0] {
+        let reason = said_of_gaps(&heights(8, gap_mm), Some(5.0)).expect("holes");
+        let unscanned = format!(
+            "{} mm of the patient in all were not scanned",
+            7.0 * (gap_mm - 5.0)
+        );
+        assert!(reason.text.contains(&unscanned), "{}", reason.text);
+    }
+    assert_eq!(said_of_gaps(&heights(8, 5.0), Some(5.0)), None);
+    assert_eq!(said_of_gaps(&heights(8, 2.5), Some(5.0)), None);
+    assert_eq!(said_of_gaps(&heights(8, 6.0), Some(5.0)), None);
+    assert_eq!(said_of_gaps(&heights(8, 10.0), None), None);
+}
+
+#[test]
+fn gaps_that_are_like_no_other_mean_that_slices_may_be_missing_anywhere() {
+    let mut places = vec![0.0];
+    for gap_mm in [5.0, 6.1, 4.2, 7.3, 5.5, 3.1, 6.7, 4.8, 7.0] {
+        places.push(places[places.len() - 1] + gap_mm);
+    }
+    let reason = said_of_gaps(&places, Some(5.0)).expect("irregular gaps");
+    assert!(reason.text.contains("missing anywhere"), "{}", reason.text);
 }
 
 #[test]
