@@ -235,10 +235,9 @@ impl Course {
         timing_ms: BTreeMap<String, f64>,
     ) -> Analysis {
         let decided = end.map(|()| self.decided());
-        let (index, outcome) = match decided {
-            Ok(Some(decided)) => decided,
-            // After a fault nothing that came before it stands for the study.
-            Ok(None) | Err(_) => return self.without_result(study_uid, decided.err(), timing_ms),
+        // After a fault nothing that came before it stands for the study.
+        let Ok(Some((index, outcome))) = decided else {
+            return self.without_result(study_uid, decided.err(), timing_ms);
         };
         let scan = &self.scans[index];
         let mut report = StudyReport::of_outcome(study_uid, outcome);

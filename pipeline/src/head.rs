@@ -39,6 +39,14 @@ const LONG_SIDE_MM: std::ops::RangeInclusive<f64> = 75.0..=235.0;
 const ROUNDNESS: std::ops::RangeInclusive<f64> = 0.58..=0.92;
 /// Mean density of the inside; water is nearer to 0.
 const MEAN_HU: std::ops::RangeInclusive<f64> = 8.0..=65.0;
+/// From this cross-section on a round ring of bone around tissue as dense as brain is taken for a
+/// skull of an odd size, cm²; vertebrae and joints are smaller.
+const SKULL_LIKE_CM2_MIN: f64 = 20.0;
+/// Height over which the cross-section is at least half of the largest, as a share of that one's root.
+/// Of 65 routine heads it is 0.49 to 0.81.
+const HALF_HEIGHT_OF_SIDE: std::ops::RangeInclusive<f64> = 0.4..=1.0;
+/// A stack that shows a newborn's head from base to vertex is at least this high, mm.
+const HEAD_MM_MIN: f64 = 60.0;
 /// Bone lies this near to the inside's rim, voxels …
 const RIM_VOXELS: usize = 3;
 /// … along at least this share of the rim.
@@ -124,6 +132,55 @@ struct Inside {
     widest: usize,
 }
 
+impl Inside {
+    fn largest_cm2(&self) -> f64 {
+        self.areas_cm2.get(self.widest).copied().unwrap_or(0.0)
+    }
+
+    fn topmost_cm2(&self) -> f64 {
+        self.areas_cm2.last().copied().unwrap_or(0.0)
+    }
+
+    fn covers_vertex(&self) -> bool {
+        self.topmost_cm2() <= VERTEX_REMARKED_CM2
+    }
+
+    fn covers_base(&self) -> bool {
+        let below = || self.areas_cm2.iter().take(self.widest + 1).copied();
+        below().any(|area| area <= BASE_SHARE * self.largest_cm2())
+            || below()
+                .skip(NECK_PLANES)
+                .any(|area| area <= NECK_SHARE * self.largest_cm2())
+    }
+
+    /// A brain is about as high as it is wide. Positions in slice numbers or centimetres squash it,
+    /// those of another step stretch it.
+    fn check_height(&self) -> Result<(), Reason> {
+        let half = HalfHeight::of(&self.areas_cm2, self.widest);
+        let area_cm2 = self.largest_cm2();
+        let side_mm = 10.0 * area_cm2.sqrt();
+        let stack_mm = self.areas_cm2.len() as f64 * VOXEL_MM;
+        let squashed = !half.is_cut && half.outer_mm < HALF_HEIGHT_OF_SIDE.start() * side_mm;
+        let stretched = half.inner_mm > HALF_HEIGHT_OF_SIDE.end() * side_mm;
+        let flat = stack_mm < HEAD_MM_MIN && self.covers_vertex() && self.covers_base();
+        if !squashed && !flat && !stretched {
+            return Ok(());
+        }
+        Err(Reason::new(
+            ReasonCode::ImplausibleSize,
+            format!(
+                "By the slices' positions the stack is {stack_mm:.0} mm high and the brain more than \
+                 half as wide as at its widest over {:.0} mm of it; of a head with {area_cm2:.0} cm² \
+                 there that is {:.0} to {:.0} mm. Image Position (Patient) (0020,0032) does not hold \
+                 millimetres.",
+                half.outer_mm,
+                HALF_HEIGHT_OF_SIDE.start() * side_mm,
+                HALF_HEIGHT_OF_SIDE.end() * side_mm
+            ),
+        ))
+    }
+}
+
 impl Coarse {
     fn of(volume: &Volume) -> Self {
         let view = PatientView::of(volume).thinned(VOXEL_MM / SAMPLES_PER_VOXEL);
@@ -165,21 +222,49 @@ impl Coarse {
     }
 
     fn judge(&self, inside: &Inside) -> Result<(), Reason> {
-        let area_cm2 = inside.areas_cm2.get(inside.widest).copied().unwrap_or(0.0);
+        let area_cm2 = inside.largest_cm2();
+        let mask = inside.mask.index_axis(Axis(0), inside.widest);
+        let plane = self.hounsfield.index_axis(Axis(0), inside.widest);
         if !AREA_CM2.contains(&area_cm2) {
-            return not_head(&format!(
+            return self.judge_size(inside, area_cm2);
+        }
+        check_shape(&mask, area_cm2)?;
+        self.check_density(inside)?;
+        check_rim(&mask, &plane).map_err(|reason| with_word_on_infants(reason, &plane))?;
+        check_body(&plane, area_cm2)?;
+        inside.check_height()
+    }
+
+    /// A ring of bone of another size than a skull's: one whose pixel spacing is wrong, a small
+    /// child's, or no skull.
+    fn judge_size(&self, inside: &Inside, area_cm2: f64) -> Result<(), Reason> {
+        let mask = inside.mask.index_axis(Axis(0), inside.widest);
+        let plane = self.hounsfield.index_axis(Axis(0), inside.widest);
+        let [short_mm, long_mm] = sides_mm(&mask);
+        let looks_like_a_skull = area_cm2 >= SKULL_LIKE_CM2_MIN
+            && ROUNDNESS.contains(&roundness(area_cm2, short_mm, long_mm))
+            && self.check_density(inside).is_ok()
+            && check_rim(&mask, &plane).is_ok();
+        if !looks_like_a_skull {
+            let not_head = not_head(&format!(
                 "the largest cross-section of soft tissue within bone is {area_cm2:.0} cm²; \
                  inside a skull it is {:.0} to {:.0} cm²",
                 AREA_CM2.start(),
                 AREA_CM2.end()
             ));
+            return not_head.map_err(|reason| with_word_on_infants(reason, &plane));
         }
-        let mask = inside.mask.index_axis(Axis(0), inside.widest);
-        let plane = self.hounsfield.index_axis(Axis(0), inside.widest);
-        check_shape(&mask, area_cm2)?;
-        self.check_density(inside)?;
-        check_rim(&mask, &plane)?;
-        check_body(&plane, area_cm2)
+        Err(Reason::new(
+            ReasonCode::ImplausibleSize,
+            format!(
+                "A ring of bone like a skull's is {short_mm:.0} × {long_mm:.0} mm inside \
+                 ({area_cm2:.0} cm²); an adult's has {:.0} to {:.0} cm². Either Pixel Spacing \
+                 (0028,0030) is wrong, or it is a small child's: children are outside the model's \
+                 use.",
+                AREA_CM2.start(),
+                AREA_CM2.end()
+            ),
+        ))
     }
 
     fn check_density(&self, inside: &Inside) -> Result<(), Reason> {
@@ -204,15 +289,11 @@ impl Coarse {
     fn head_facts(&self, inside: &Inside) -> HeadFacts {
         let skull = self.skull(inside);
         let bounds = bounds(&skull).unwrap_or([[0; 3]; 2]);
-        let largest_cm2 = inside.areas_cm2.get(inside.widest).copied().unwrap_or(0.0);
-        let below = || inside.areas_cm2.iter().take(inside.widest + 1).copied();
-        let narrowest_cm2 = below().fold(f64::INFINITY, f64::min);
-        let topmost_cm2 = inside.areas_cm2.last().copied().unwrap_or(0.0);
-        let covers_vertex = topmost_cm2 <= VERTEX_REMARKED_CM2;
-        let covers_base = narrowest_cm2 <= BASE_SHARE * largest_cm2
-            || below()
-                .skip(NECK_PLANES)
-                .any(|area| area <= NECK_SHARE * largest_cm2);
+        let below = inside.areas_cm2.iter().take(inside.widest + 1).copied();
+        let narrowest_cm2 = below.fold(f64::INFINITY, f64::min);
+        let topmost_cm2 = inside.topmost_cm2();
+        let covers_vertex = inside.covers_vertex();
+        let covers_base = inside.covers_base();
         let cut_by_field = touches_side(&skull);
         HeadFacts {
             is_head: Ok(()),
@@ -279,6 +360,48 @@ impl Coarse {
         ]
         .map(|corner| self.grid.patient_from_voxel(VoxelPoint(corner)))
     }
+}
+
+/// The part of the head in which the brain has at least half of its largest cross-section.
+struct HalfHeight {
+    /// Around the widest plane, without a break, mm.
+    inner_mm: f64,
+    /// From the first such plane to the last, whatever streaks of metal hide between them, mm.
+    outer_mm: f64,
+    /// Whether the stack ends within it.
+    is_cut: bool,
+}
+
+impl HalfHeight {
+    fn of(areas_cm2: &[f64], widest: usize) -> Self {
+        let half_cm2 = areas_cm2.get(widest).copied().unwrap_or(0.0) / 2.0;
+        let (below, from_widest) = areas_cm2.split_at(widest.min(areas_cm2.len()));
+        let down = planes_to(below.iter().rev(), half_cm2).unwrap_or(below.len() as f64);
+        let up = planes_to(from_widest.iter().skip(1), half_cm2);
+        let up = up.unwrap_or(from_widest.len() as f64);
+        let is_wide = |area_cm2: &f64| *area_cm2 > half_cm2;
+        let first = areas_cm2.iter().position(is_wide).unwrap_or(0);
+        let last = areas_cm2.iter().rposition(is_wide).unwrap_or(0);
+        Self {
+            inner_mm: (down + up) * VOXEL_MM,
+            outer_mm: (down + up).max((last - first) as f64) * VOXEL_MM,
+            is_cut: first == 0 || last + 1 == areas_cm2.len(),
+        }
+    }
+}
+
+/// Planes from the widest to where the cross-section falls to `half_cm2`, interpolated; `None` if it
+/// does not.
+fn planes_to<'a>(areas_cm2: impl Iterator<Item = &'a f64>, half_cm2: f64) -> Option<f64> {
+    let mut before_cm2 = 2.0 * half_cm2;
+    for (plane, area_cm2) in areas_cm2.enumerate() {
+        if *area_cm2 <= half_cm2 {
+            let part = (before_cm2 - half_cm2) / (before_cm2 - area_cm2).max(f64::EPSILON);
+            return Some(plane as f64 + part);
+        }
+        before_cm2 = *area_cm2;
+    }
+    None
 }
 
 /// Whole boxes that cover a length; a sliver does not make one.
@@ -413,12 +536,21 @@ fn bounds(mask: &Array3<bool>) -> Option<[[usize; 3]; 2]> {
     found
 }
 
-fn check_shape(mask: &ArrayView2<'_, bool>, area_cm2: f64) -> Result<(), Reason> {
+/// Shorter and longer side of the rectangle around `mask`, mm.
+fn sides_mm(mask: &ArrayView2<'_, bool>) -> [f64; 2] {
     let solid = mask.to_owned().insert_axis(Axis(0));
     let [low, high] = bounds(&solid).unwrap_or([[0; 3]; 2]);
     let sides_mm = [0, 1].map(|axis| (high[axis] - low[axis] + 1) as f64 * VOXEL_MM);
-    let (short_mm, long_mm) = (sides_mm[0].min(sides_mm[1]), sides_mm[0].max(sides_mm[1]));
-    let roundness = area_cm2 * 100.0 / (short_mm * long_mm);
+    [sides_mm[0].min(sides_mm[1]), sides_mm[0].max(sides_mm[1])]
+}
+
+fn roundness(area_cm2: f64, short_mm: f64, long_mm: f64) -> f64 {
+    area_cm2 * 100.0 / (short_mm * long_mm)
+}
+
+fn check_shape(mask: &ArrayView2<'_, bool>, area_cm2: f64) -> Result<(), Reason> {
+    let [short_mm, long_mm] = sides_mm(mask);
+    let roundness = roundness(area_cm2, short_mm, long_mm);
     if SHORT_SIDE_MM.contains(&short_mm)
         && LONG_SIDE_MM.contains(&long_mm)
         && ROUNDNESS.contains(&roundness)
@@ -430,6 +562,30 @@ fn check_shape(mask: &ArrayView2<'_, bool>, area_cm2: f64) -> Result<(), Reason>
          rectangle, which is not the shape of a skull's inside",
         100.0 * roundness
     ))
+}
+
+/// Adds to a refusal for want of bone what it may mean where the body is as large and round as a
+/// head.
+fn with_word_on_infants(reason: Reason, plane: &ArrayView2<'_, f32>) -> Reason {
+    let body = plane.mapv(|hounsfield| hounsfield > BODY_HU);
+    let piece = largest_piece(&body.insert_axis(Axis(0)));
+    let piece = piece.index_axis(Axis(0), 0);
+    let area_cm2 = count(piece.iter().copied()) as f64 * Coarse::plane_cm2();
+    let [short_mm, long_mm] = sides_mm(&piece);
+    let is_head_sized = SHORT_SIDE_MM.contains(&short_mm)
+        && LONG_SIDE_MM.contains(&long_mm)
+        && ROUNDNESS.contains(&roundness(area_cm2, short_mm, long_mm));
+    if !is_head_sized {
+        return reason;
+    }
+    Reason::new(
+        reason.code,
+        format!(
+            "{} The body is as large and round as a head ({short_mm:.0} × {long_mm:.0} mm): an infant's \
+             skull, thin and with open sutures, looks so. Children are outside the model's use.",
+            reason.text
+        ),
+    )
 }
 
 /// Bone must lie close along most of the rim.

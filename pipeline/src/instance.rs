@@ -155,8 +155,8 @@ pub struct FrameHeader {
     pub acquisition_number: Option<i64>,
     /// Temporal Position Index (0020,9128) or Identifier (0020,0100).
     pub temporal_position: Option<i64>,
-    /// When it was scanned, by the scanner's clock: Frame Acquisition DateTime (0018,9074),
-    /// Acquisition DateTime (0008,002A), or Acquisition Date and Time (0008,0022), (0008,0032).
+    /// When it was scanned, by the scanner's clock: by (0018,9074) of the frame, by (0008,002A), or
+    /// by Acquisition Date (0008,0022) and Acquisition Time (0008,0032).
     pub acquired: Option<DateTime>,
     /// When the image was made: Content Date and Time (0008,0023), (0008,0033).
     pub content_made: Option<DateTime>,

@@ -117,18 +117,13 @@ impl<'a> StudyScans<'a> {
                 chosen: chosen_series.contains(uid),
                 reasons: Vec::new(),
             });
-            for reason in self.reasons_of(index, candidate) {
-                if !verdict.reasons.contains(&reason) {
-                    verdict.reasons.push(reason);
-                }
-            }
+            verdict.reasons.extend(self.reasons_of(index, candidate));
+            let repeated = self.candidates.repeated.get(uid);
+            verdict
+                .reasons
+                .extend(repeated.into_iter().flatten().cloned());
         }
-        for (uid, reasons) in &self.candidates.repeated {
-            if let Some(verdict) = verdicts.get_mut(uid) {
-                verdict.reasons.extend(reasons.iter().cloned());
-            }
-        }
-        verdicts.into_values().collect()
+        verdicts.into_values().map(said_once).collect()
     }
 
     /// Why there is no plain head scan in the study.
@@ -278,6 +273,18 @@ impl<'a> StudyScans<'a> {
             vec![better(candidate, &self.candidates.list[*chosen])]
         })
     }
+}
+
+/// `verdict` with each reason once: stacks of one series share many.
+fn said_once(mut verdict: SeriesVerdict) -> SeriesVerdict {
+    let mut once: Vec<Reason> = Vec::new();
+    for reason in verdict.reasons {
+        if !once.contains(&reason) {
+            once.push(reason);
+        }
+    }
+    verdict.reasons = once;
+    verdict
 }
 
 fn too_many(instances: &[Instance], limits: &Limits) -> Option<Reason> {

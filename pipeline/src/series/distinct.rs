@@ -19,7 +19,14 @@ pub(super) struct Distinct<'a> {
     pub(super) repeated: BTreeMap<&'a Uid, Vec<Reason>>,
     /// By series: different slices that came under one UID. Whoever names them wrongly may have
     /// lost others on the way, so with these the result is a partial one.
-    pub(super) shared: BTreeMap<&'a Uid, Vec<Reason>>,
+    pub(super) shared: BTreeMap<&'a Uid, Reason>,
+}
+
+/// UIDs of one series that each name more than one object.
+#[derive(Debug, Default)]
+struct Misnamed<'a> {
+    uids: Vec<&'a Uid>,
+    slices: usize,
 }
 
 /// Sorts out `instances`. Different contents under one UID are all kept: the pixels decide what they
@@ -33,64 +40,75 @@ pub(super) fn distinct(instances: &[Instance]) -> Distinct<'_> {
             .push(instance);
     }
     let mut distinct = Distinct::default();
+    let mut misnamed: BTreeMap<&Uid, Misnamed<'_>> = BTreeMap::new();
     for (uid, same) in by_uid {
         match same.as_slice() {
             [only] => distinct.kept.push(only),
-            _ => distinct.add_group(uid, &same),
+            _ => distinct.add_group(uid, &same, &mut misnamed),
         }
     }
+    distinct.shared = misnamed
+        .into_iter()
+        .map(|(series, misnamed)| (series, misnamed.reason()))
+        .collect();
     distinct
 }
 
+impl Misnamed<'_> {
+    fn reason(&self) -> Reason {
+        let first = self.uids.first().map_or("", |uid| uid.as_str());
+        Reason::new(
+            ReasonCode::ConflictingDuplicate,
+            format!(
+                "{} SOP Instance UIDs name {} different slices, the first {first}. Each is used, but \
+                 others may have been lost where UIDs are taken for names: ask the sender.",
+                self.uids.len(),
+                self.slices
+            ),
+        )
+    }
+}
+
 impl<'a> Distinct<'a> {
-    fn add_group(&mut self, uid: &Uid, same: &[&'a Instance]) {
-        let mut hashed: Vec<_> = same.iter().map(|one| (content_of(one), *one)).collect();
-        hashed.sort_by_key(|(hash, one)| (*hash, &one.path));
-        let count = hashed.len();
-        // What cannot be read has no hash and is nobody's copy.
-        hashed.dedup_by(|next, kept| next.0.is_some() && next.0 == kept.0);
-        let contents: Vec<&Instance> = hashed.into_iter().map(|(_, one)| one).collect();
+    fn add_group(
+        &mut self,
+        uid: &'a Uid,
+        same: &[&'a Instance],
+        misnamed: &mut BTreeMap<&'a Uid, Misnamed<'a>>,
+    ) {
+        let contents = contents_of(same);
         let Some(first) = contents.first() else {
             return;
         };
         let series = &first.series_uid;
-        let copies = count - contents.len();
-        if copies > 0 {
-            let text = format!(
-                "Object {uid} came {} times with the same content.",
-                copies + 1
-            );
+        let times = same.len();
+        if contents.iter().any(|other| !same_place(first, other)) {
+            let entry = misnamed.entry(series).or_default();
+            entry.uids.push(uid);
+            entry.slices += contents.len();
+        } else {
+            let (code, what) = if contents.len() > 1 {
+                (ReasonCode::ConflictingDuplicate, "different")
+            } else {
+                (ReasonCode::Duplicate, "the same")
+            };
+            let text = format!("Object {uid} came {times} times with {what} content.");
             self.repeated
                 .entry(series)
                 .or_default()
-                .push(Reason::new(ReasonCode::Duplicate, text));
-        }
-        if contents.len() > 1 {
-            let elsewhere = contents.iter().any(|other| !same_place(first, other));
-            let list = if elsewhere {
-                &mut self.shared
-            } else {
-                &mut self.repeated
-            };
-            list.entry(series)
-                .or_default()
-                .push(conflicting(uid, contents.len(), elsewhere));
+                .push(Reason::new(code, text));
         }
         self.kept.extend(contents);
     }
 }
 
-fn conflicting(uid: &Uid, count: usize, elsewhere: bool) -> Reason {
-    let what = if elsewhere {
-        "for different slices; each is used, but others may have been lost where UIDs are taken for \
-         names. Ask the sender"
-    } else {
-        "for the same slice"
-    };
-    Reason::new(
-        ReasonCode::ConflictingDuplicate,
-        format!("Object {uid} came with {count} different contents {what}."),
-    )
+/// One of each content, in an order that does not depend on which came first.
+fn contents_of<'a>(same: &[&'a Instance]) -> Vec<&'a Instance> {
+    let mut hashed: Vec<_> = same.iter().map(|one| (content_of(one), *one)).collect();
+    hashed.sort_by_key(|(hash, one)| (*hash, &one.path));
+    // What cannot be read has no hash and is nobody's copy.
+    hashed.dedup_by(|next, kept| next.0.is_some() && next.0 == kept.0);
+    hashed.into_iter().map(|(_, one)| one).collect()
 }
 
 /// Whether two objects show the same places of one series.

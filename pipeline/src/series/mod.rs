@@ -157,11 +157,11 @@ pub fn candidates<'a>(instances: &'a [Instance], limits: &Limits) -> Candidates<
         .into_iter()
         .flat_map(|(uid, instances)| candidates_of_series(uid, &instances, limits))
         .collect();
-    for (series_uid, reasons) in shared {
+    for (series_uid, reason) in shared {
         for candidate in list.iter_mut().filter(|one| one.series_uid == series_uid) {
-            candidate.incomplete.extend(reasons.iter().cloned());
+            candidate.incomplete.push(reason.clone());
         }
-        repeated.entry(series_uid).or_default().extend(reasons);
+        repeated.entry(series_uid).or_default().push(reason);
     }
     list.sort_by(|a, b| a.rank.cmp(&b.rank));
     Candidates { list, repeated }

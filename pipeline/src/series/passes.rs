@@ -11,9 +11,9 @@ use std::cmp::Ordering;
 
 use super::stacks::{Geometry, SAME_PLACE_MM};
 
-/// A pass with this share of the slices of the largest one is a scan of its own …
+/// A pass with this share of all places is a scan …
 const SCAN_SHARE: f64 = 0.5;
-/// … and what is smaller than this share of it was repeated, and replaces the first try.
+/// … and what is smaller than this share of a scan was repeated, and replaces the first try.
 const REPEAT_SHARE: f64 = 0.1;
 /// Blocks of one head share at most this share of the smaller one's slices …
 const SHARED_SHARE: f64 = 0.25;
@@ -324,9 +324,9 @@ fn blocks_joined(runs: Vec<Run<'_>>) -> Vec<Run<'_>> {
 /// gives a further run: which try shows more is not for the header to say. `None` if so much is in
 /// small parts that the order is none.
 fn with_repeats(joined: Vec<Run<'_>>) -> Option<Vec<Run<'_>>> {
-    let largest = joined.iter().map(Run::places).max()?;
-    let count: usize = joined.iter().map(|run| run.slices.len()).sum();
-    let is_scan = |run: &Run<'_>| run.places() as f64 >= SCAN_SHARE * largest as f64;
+    let all = Run::of(joined.iter().flat_map(|run| run.slices.clone()).collect());
+    let (places, count) = (all.places(), all.slices.len());
+    let is_scan = |run: &Run<'_>| run.places() as f64 >= SCAN_SHARE * places as f64;
     let (mut scans, parts): (Vec<_>, Vec<_>) = joined
         .into_iter()
         .enumerate()

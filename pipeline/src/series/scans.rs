@@ -129,8 +129,8 @@ impl Facts {
 
     /// Whether nothing that headers state speaks against it.
     fn could_be_one_scan_with(&self, other: &Self) -> bool {
-        let both_known = |a: &str, b: &str| !a.is_empty() && !b.is_empty();
         let (ours, theirs) = (&self.frame_of_reference_uid, &other.frame_of_reference_uid);
+        let frame_differs = !ours.is_empty() && !theirs.is_empty() && ours != theirs;
         let voltage_differs = self
             .tube_voltage_kv
             .zip(other.tube_voltage_kv)
@@ -140,7 +140,7 @@ impl Facts {
             && self
                 .acquisition_numbers
                 .is_disjoint(&other.acquisition_numbers);
-        !(both_known(ours, theirs) && ours != theirs) && !voltage_differs && !numbers_differ
+        !(frame_differs || voltage_differs || numbers_differ)
     }
 
     fn shows_the_same_part_as(&self, other: &Self) -> bool {
