@@ -188,10 +188,14 @@ impl<'a> StudyScans<'a> {
                 .into_iter()
                 .flatten()
                 .filter(|reason| reason.code == ReasonCode::ConflictingDuplicate);
+            let scanned_again = candidate
+                .notes
+                .iter()
+                .filter(|reason| reason.code == ReasonCode::DuplicateSlice);
             let remarks = head.facts.remarks.iter();
             head.certificate
                 .warnings
-                .extend(conflicts.chain(remarks).cloned());
+                .extend(scanned_again.chain(conflicts).chain(remarks).cloned());
             incomplete.splice(0..0, missing_from(candidate, &head));
             head
         });

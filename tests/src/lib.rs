@@ -3,6 +3,7 @@
 //! Most tests below `tests/tests/` speak to it only from outside: DICOM, HTTP, signals, files. Where many
 //! studies are read, the same path runs in the test's process ([`shipped`]).
 
+pub mod mishaps;
 pub mod peers;
 pub mod sender;
 pub mod service;

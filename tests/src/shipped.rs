@@ -7,8 +7,11 @@ use models::analysis::{StudyObjects, Watch, analyse};
 use models::findings::Side;
 use models::report::StudyReport;
 use models::runtime::{Library, Network};
+use pipeline::instance::Instance;
 use pipeline::intake::read_instance;
 use pipeline::limits::Limits;
+use pipeline::patient::{by_patient, shared_study};
+use pipeline::reason::Reason;
 
 use crate::service::workspace_root;
 
@@ -43,21 +46,50 @@ pub fn files_of(folder: &Path) -> Vec<PathBuf> {
 ///
 /// If a file is no readable object.
 pub fn report_of(folder: &Path, network: &mut Network) -> StudyReport {
+    let mut reports = reports_of(instances_of(folder), network);
+    assert_eq!(reports.len(), 1, "one patient");
+    reports.remove(0)
+}
+
+/// The objects in `folder`, by the names of their files.
+///
+/// # Panics
+///
+/// If a file is no readable object.
+pub fn instances_of(folder: &Path) -> Vec<Instance> {
     let limits = Limits::default();
-    let instances: Vec<_> = files_of(folder)
+    files_of(folder)
         .iter()
         .map(|path| read_instance(path, &limits).expect("a readable object"))
+        .collect()
+}
+
+/// What `network` says of the one study of `instances`, for each patient in it.
+///
+/// # Panics
+///
+/// If there are none.
+pub fn reports_of(instances: Vec<Instance>, network: &mut Network) -> Vec<StudyReport> {
+    let study_uid = instances[0].study_uid.clone();
+    let patients = by_patient(instances);
+    let doubts: Vec<Reason> = shared_study(patients.len(), &study_uid)
+        .into_iter()
         .collect();
     let watch = Watch {
         elapsed_ms: &|| 0.0,
         entered: &|_| (),
     };
-    let study = StudyObjects {
-        study_uid: &instances[0].study_uid,
-        instances: &instances,
-        doubts: &[],
-    };
-    analyse(study, Ok(network), &limits, watch).report
+    patients
+        .iter()
+        .map(|instances| {
+            let study = StudyObjects {
+                study_uid: &study_uid,
+                instances,
+                doubts: &doubts,
+            };
+            analyse(study, Ok(network), &Limits::default(), watch).report
+        })
+        .collect()
 }
 
 /// The side that Tez must name for blood on the side `truth`, in a head that may be mirrored.

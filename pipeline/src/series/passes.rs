@@ -21,6 +21,10 @@ const SHARED_SHARE: f64 = 0.25;
 const SHARED_OF_ALL: f64 = 0.1;
 /// With more than this share of all slices in several small parts the order is none.
 const DISORDER_SHARE: f64 = 0.25;
+/// More runs than this …
+const RUNS_BELIEVED: usize = 8;
+/// … with fewer slices than this in each on average are no passes over a head.
+const RUN_SLICES_MIN: usize = 3;
 /// A pass whose gaps are this many times its slices' thickness is only part of a stack: the scanner
 /// took every second slice first.
 const SPARSE_GAPS: f64 = 1.5;
@@ -137,6 +141,17 @@ impl TellTale {
         }
     }
 
+    /// Whether a higher value means that a slice was scanned later, and may replace a first try.
+    fn tells_what_came_later(self) -> bool {
+        match self {
+            Self::TemporalPosition
+            | Self::AcquisitionNumber
+            | Self::AcquisitionTime
+            | Self::ContentTime => true,
+            Self::TubeVoltage | Self::Exposure | Self::ImageType | Self::InstanceNumber => false,
+        }
+    }
+
     /// The order of two slices by this attribute; one that lacks it comes first.
     fn compare(self, a: &Geometry<'_>, b: &Geometry<'_>) -> Ordering {
         let number = |a: Option<f64>, b: Option<f64>| {
@@ -187,11 +202,8 @@ impl<'a> Run<'a> {
 
     /// How many slices of `other` lie within this run.
     fn holds(&self, other: &Self) -> usize {
-        other
-            .slices
-            .iter()
-            .filter(|slice| self.spans(slice))
-            .count()
+        let slices = other.slices.iter();
+        slices.filter(|slice| self.spans(slice)).count()
     }
 
     /// Slices at different places.
@@ -235,10 +247,17 @@ impl<'a> Run<'a> {
         self
     }
 
-    /// The same with what `part` shows in the place of its own.
+    /// The same with what `part` shows in the place of its own: all that a block spans, of single
+    /// slices their places.
     fn with(&self, part: &Self) -> Self {
+        let is_block = 2 * part.places() > part.holds(self);
+        let shows = |slice: &Geometry<'_>| {
+            let same_place =
+                |other: &Geometry<'_>| (other.along_mm - slice.along_mm).abs() < SAME_PLACE_MM;
+            (is_block && part.spans(slice)) || part.slices.iter().any(same_place)
+        };
         let mut slices: Vec<Geometry<'a>> = self.slices.clone();
-        slices.retain(|slice| !part.spans(slice));
+        slices.retain(|slice| !shows(slice));
         let replaced = self.slices.len() - slices.len();
         slices.extend(part.slices.iter().cloned());
         Self {
@@ -262,11 +281,12 @@ impl<'a> Run<'a> {
 /// The runs into which an attribute parts `slices`; `None` if it does not part them, or leaves them
 /// in disorder.
 fn parted<'a>(slices: &[Geometry<'a>], tell_tale: TellTale, crowded: bool) -> Option<Vec<Run<'a>>> {
-    let bursts = bursts(slices, tell_tale);
-    if bursts.len() < 2 {
+    let turns = turns(bursts(slices, tell_tale));
+    let scattered = turns.len() > RUNS_BELIEVED && RUN_SLICES_MIN * turns.len() > slices.len();
+    if turns.len() < 2 || scattered {
         return None;
     }
-    let joined: Vec<Run<'_>> = blocks_joined(turns(bursts))
+    let joined: Vec<Run<'_>> = blocks_joined(turns)
         .into_iter()
         .map(|run| run.without_earlier_twins(tell_tale))
         .collect();
@@ -276,9 +296,11 @@ fn parted<'a>(slices: &[Geometry<'a>], tell_tale: TellTale, crowded: bool) -> Op
         return None;
     }
     let runs = with_repeats(joined)?;
-    let parts = runs.len() > 1 || runs.iter().any(|run| run.replaced > 0);
+    let replaces = runs.iter().any(|run| run.replaced > 0);
+    let parts = runs.len() > 1 || replaces;
     let whole = crowded || !runs.iter().any(Run::is_sparse);
-    (parts && whole).then_some(runs)
+    let believed = !replaces || tell_tale.tells_what_came_later();
+    (parts && whole && believed).then_some(runs)
 }
 
 /// Slices of one value each, in the attribute's order.

@@ -5,8 +5,9 @@ use std::fmt::Write as _;
 use models::analysis::Stage;
 use models::card::ModelCard;
 use models::findings::Finding;
-use models::report::{ReportState, StudyReport};
+use models::report::{ReportState, ScanReport, StudyReport};
 use models::triage::Priority;
+use pipeline::uid::Uid;
 
 /// Said with every result.
 pub(super) const NOT_A_DIAGNOSIS: &str =
@@ -31,6 +32,9 @@ pub(super) fn describe(report: &StudyReport, card: Option<&ModelCard>) -> String
             .map(|reason| format!("Reason     {}", reason.text)),
     );
     lines.extend(report.findings.iter().map(finding));
+    if report.scans.len() > 1 {
+        lines.extend(report.scans.iter().map(scan));
+    }
     lines.extend(report.series.iter().map(|series| {
         let mark = if series.chosen {
             "analysed"
@@ -91,6 +95,32 @@ fn priority(priority: Priority) -> &'static str {
         Priority::Unknown => "unknown",
         Priority::Routine => "routine",
     }
+}
+
+/// One of several scans of a study.
+fn scan(scan: &ScanReport) -> String {
+    let acquired = scan.acquired.as_deref().unwrap_or("at an unknown time");
+    let series: Vec<&str> = scan.series_uids.iter().map(Uid::as_str).collect();
+    let mut line = format!(
+        "Scan       {acquired}: {}, {}; series {}",
+        state(scan.state),
+        priority(scan.priority),
+        series.join(", ")
+    );
+    for reason in &scan.reasons {
+        append(&mut line, format_args!("\n           {}", reason.text));
+    }
+    let present = scan.findings.iter().filter(|finding| finding.present);
+    for finding in present {
+        let volume = finding
+            .volume_ml
+            .map_or_else(String::new, |ml| format!(", {ml:.1} mL"));
+        append(
+            &mut line,
+            format_args!("\n           {}{volume}", finding.kind.label()),
+        );
+    }
+    line
 }
 
 fn finding(finding: &Finding) -> String {
