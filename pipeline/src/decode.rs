@@ -8,6 +8,7 @@ mod codec;
 mod codestream;
 mod jpeg;
 mod jpeg_ls;
+pub(crate) mod plausible;
 mod scale;
 mod source;
 mod word;

@@ -8,6 +8,7 @@ use std::fs::File;
 use std::io::Read;
 
 use crate::content::{ContentHash, ContentHasher};
+use crate::decode::plausible;
 use crate::head::{HeadFacts, examine};
 use crate::instance::Instance;
 use crate::intake::{META_BYTES_MAX, MetaParse, parse_part10_meta};
@@ -142,9 +143,11 @@ impl Choice {
 
 fn head_volume(candidate: &Candidate<'_>, limits: &Limits) -> Result<HeadVolume, Reason> {
     let (volume, certificate) = build(&candidate.slices, limits).map_err(|error| error.reason)?;
-    let facts = examine(&volume);
+    let doubts = plausible::check(&volume.hounsfield)?;
+    let mut facts = examine(&volume);
     facts.is_head.clone()?;
     facts.readable.clone()?;
+    facts.warnings.extend(doubts);
     Ok(HeadVolume {
         volume,
         certificate,
