@@ -20,9 +20,9 @@ const DENSEST_SHARE_MAX: f64 = 0.05;
 const EMPTY_HU: i16 = -1500;
 /// … and at most this share of the voxels has others (65 heads: none).
 const EMPTY_SHARE_MAX: f64 = 0.05;
-/// Denser than air, HU: there at most this share of all voxels has one and the same value, since
-/// tissue has noise (65 heads: 0.024).
-const NOT_AIR_HU: i16 = -500;
+/// Denser than air, also where a writer cut that off at -500 HU (one of CT-ICH): of those values at
+/// most this share of all voxels has one and the same, since tissue has noise (65 heads: 0.024).
+const NOT_AIR_HU: i16 = -300;
 const SAME_SHARE_MAX: f64 = 0.25;
 /// Neighbours within a slice that differ by more than bone from air, HU, in at most this share (65
 /// heads: 0.001).

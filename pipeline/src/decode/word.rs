@@ -149,11 +149,7 @@ impl Placement {
     /// code's precision that are not its sign comes from damaged data.
     fn place(self, sample: u16) -> Result<u16, Reason> {
         let extended = low_bits(sample, self.precision, self.signed);
-        let whole = i32::from(if self.signed {
-            i32::from(sample.cast_signed())
-        } else {
-            i32::from(sample)
-        });
+        let whole = low_bits(sample, 16, self.signed);
         let is_inside = self.precision >= 16 || sample >> self.precision == 0;
         if !is_inside && extended != whole {
             return undecodable(format!(

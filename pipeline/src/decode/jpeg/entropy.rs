@@ -38,7 +38,8 @@ impl<'a> Bits<'a> {
             // The byte that fits in part only is written again by the next refill: the same bits.
             self.window |= u64::from_be_bytes(*chunk) >> self.held;
             self.rest = &self.rest[((63 - self.held) / 8) as usize..];
-            self.held |= 56;
+            // Up to 56 or more, by whole bytes.
+            self.held |= 0b11_1000;
         } else {
             self.refill_at_end();
         }

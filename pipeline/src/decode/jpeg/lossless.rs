@@ -38,7 +38,9 @@ pub(super) fn decode(
         |bits, range| rows.decode_by(scan.selection, bits, range, samples),
     )?;
     if scan.shift > 0 {
-        samples.iter_mut().for_each(|sample| *sample <<= scan.shift);
+        for sample in samples {
+            *sample <<= scan.shift;
+        }
     }
     Ok(())
 }
