@@ -1,8 +1,8 @@
 """Writes a study again in every transfer syntax, and in many ways of packing.
 
-usage: encode_study.py FOLDER OUT
+usage: encode_study.py FOLDER OUT GROUP
 
-OUT gets one folder NAME for each way: the first of each transfer syntax has all slices, other ways every fourth.
+OUT gets one folder NAME for each way: the first of each transfer syntax has all slices, other ways every eighth.
 For each a line is printed: NAME, the transfer syntax, and how many
 Hounsfield units its voxels may differ from what an independent decoder (DCMTK where it has one) makes of it:
 a number; "same" where it loses nothing, then also from the study itself; "undecodable" where nobody shall
@@ -220,55 +220,67 @@ NEAR = ("dcmcjpls", "+en", "+md", "2")
 EXTENDED = ("dcmcjpeg", "+ee", "+q", "95", "+un")
 
 LOSSLESS = {
-    "implicit_little_endian": plain(ImplicitVRLittleEndian),
-    "explicit_little_endian": plain(ExplicitVRLittleEndian),
-    "deflated": plain(DeflatedExplicitVRLittleEndian),
-    "explicit_big_endian": by_program("dcmconv", "+tb"),
-    "encapsulated_uncompressed": as_code(ENCAPSULATED_UNCOMPRESSED, lambda stored: stored.astype("<u2").tobytes()),
-    "undefined_length_sequences": by_program("dcmconv", "-e"),
-    "high_bit_12": as_code(ExplicitVRLittleEndian, lambda stored: None, high_bit(12)),
-    "high_bit_15": as_code(ExplicitVRLittleEndian, lambda stored: None, high_bit(15)),
-    "high_bit_15_signed": as_code(ExplicitVRLittleEndian, lambda stored: None, signed(12, 12, 15)),
-    "rle": by_pydicom(RLELossless),
-    "rle_dcmtk": by_program("dcmcrle"),
-    "rle_high_bit_15": as_code(RLELossless, lambda stored: rle(stored), high_bit(15)),
-    "jpeg_lossless_sv1": by_program("dcmcjpeg", "+e1"),
-    "jpeg_lossless_sv1_restart_1": as_code(JPEGLossless.replace(".57", ".70"), jpeg_lossless(16, 1, 1)),
-    "jpeg_lossless_sv1_restart_16": as_code(JPEGLossless.replace(".57", ".70"), jpeg_lossless(12, 1, 16)),
-    "jpeg_lossless_fragments": by_program("dcmcjpeg", "+e1", "+fs", "1"),
-    **{
-        f"jpeg_lossless_predictor_{predictor}": by_program("dcmcjpeg", "+el", "+sv", str(predictor))
-        for predictor in range(1, 8)
+    "native": {
+        "implicit_little_endian": plain(ImplicitVRLittleEndian),
+        "explicit_little_endian": plain(ExplicitVRLittleEndian),
+        "deflated": plain(DeflatedExplicitVRLittleEndian),
+        "explicit_big_endian": by_program("dcmconv", "+tb"),
+        "encapsulated_uncompressed": as_code(ENCAPSULATED_UNCOMPRESSED, lambda stored: stored.astype("<u2").tobytes()),
+        "undefined_length_sequences": by_program("dcmconv", "-e"),
+        "high_bit_12": as_code(ExplicitVRLittleEndian, lambda stored: None, high_bit(12)),
+        "high_bit_15": as_code(ExplicitVRLittleEndian, lambda stored: None, high_bit(15)),
+        "high_bit_15_signed": as_code(ExplicitVRLittleEndian, lambda stored: None, signed(12, 12, 15)),
+        "rle": by_pydicom(RLELossless),
+        "rle_dcmtk": by_program("dcmcrle"),
+        "rle_high_bit_15": as_code(RLELossless, lambda stored: rle(stored), high_bit(15)),
     },
-    **{
-        f"jpeg_lossless_predictor_{predictor}_restart_7": as_code(JPEGLossless, jpeg_lossless(16, predictor, 7))
-        for predictor in range(1, 8)
+    "jpeg_lossless": {
+        "jpeg_lossless_sv1": by_program("dcmcjpeg", "+e1"),
+        "jpeg_lossless_sv1_restart_1": as_code(JPEGLossless.replace(".57", ".70"), jpeg_lossless(16, 1, 1)),
+        "jpeg_lossless_sv1_restart_16": as_code(JPEGLossless.replace(".57", ".70"), jpeg_lossless(12, 1, 16)),
+        "jpeg_lossless_fragments": by_program("dcmcjpeg", "+e1", "+fs", "1"),
+        **{
+            f"jpeg_lossless_predictor_{predictor}_restart_7": as_code(JPEGLossless, jpeg_lossless(16, predictor, 7))
+            for predictor in range(1, 8)
+        },
+        "jpeg_lossless_12_of_16_signed": as_code(JPEGLossless, jpeg_lossless(12), signed(12, 16)),
+        "jpeg_lossless_13_of_16_signed": as_code(JPEGLossless, jpeg_lossless(13, 6, 5), signed(13, 16)),
+        "jpeg_lossless_12_of_12_signed": as_code(JPEGLossless, jpeg_lossless(12, 4), signed(12, 12)),
+        "jpeg_lossless_high_bit_15": as_code(JPEGLossless, jpeg_lossless(16), high_bit(15)),
+        "jpeg_lossless_12_high_bit_15": as_code(
+            JPEGLossless, lambda stored: jpeg_lossless(12)(stored >> 4), high_bit(15)
+        ),
     },
-    "jpeg_lossless_12_of_16_signed": as_code(JPEGLossless, jpeg_lossless(12), signed(12, 16)),
-    "jpeg_lossless_13_of_16_signed": as_code(JPEGLossless, jpeg_lossless(13, 6, 5), signed(13, 16)),
-    "jpeg_lossless_12_of_12_signed": as_code(JPEGLossless, jpeg_lossless(12, 4), signed(12, 12)),
-    "jpeg_lossless_high_bit_15": as_code(JPEGLossless, jpeg_lossless(16), high_bit(15)),
-    "jpeg_lossless_12_high_bit_15": as_code(
-        JPEGLossless, lambda stored: jpeg_lossless(12)(stored >> 4), high_bit(15)
-    ),
-    "jpeg_ls": by_pydicom(JPEGLSLossless),
-    "jpeg_ls_dcmtk": by_program("dcmcjpls"),
-    "jpeg_ls_high_bit_15": as_code(JPEGLSLossless, imagecodecs.jpegls_encode, high_bit(15)),
-    "jpeg_ls_fragments": by_program("dcmcjpls", "+fs", "1"),
-    "jpeg_2000": by_pydicom(JPEG2000Lossless),
-    "jpeg_2000_gdcm": by_program("gdcmconv", "--j2k"),
-    "jpeg_2000_high_bit_15": as_code(JPEG2000Lossless, jpeg_2000, high_bit(15)),
-    "jpeg_2000_not_said_lossless": as_code(JPEG2000, jpeg_2000),
-    "htj2k": as_code(HTJ2KLossless, imagecodecs.htj2k_encode),
-    "htj2k_rpcl": as_code(HTJ2KLosslessRPCL, htj2k_rpcl),
-    "htj2k_high_bit_15": as_code(HTJ2KLossless, imagecodecs.htj2k_encode, high_bit(15)),
+    "jpeg_lossless_predictors": {
+        **{
+            f"jpeg_lossless_predictor_{predictor}": by_program("dcmcjpeg", "+el", "+sv", str(predictor))
+            for predictor in range(1, 8)
+        },
+    },
+    "jpeg_ls": {
+        "jpeg_ls": by_pydicom(JPEGLSLossless),
+        "jpeg_ls_dcmtk": by_program("dcmcjpls"),
+        "jpeg_ls_high_bit_15": as_code(JPEGLSLossless, imagecodecs.jpegls_encode, high_bit(15)),
+        "jpeg_ls_fragments": by_program("dcmcjpls", "+fs", "1"),
+    },
+    "jpeg_2000": {
+        "jpeg_2000": by_pydicom(JPEG2000Lossless),
+        "jpeg_2000_gdcm": by_program("gdcmconv", "--j2k"),
+        "jpeg_2000_high_bit_15": as_code(JPEG2000Lossless, jpeg_2000, high_bit(15)),
+        "jpeg_2000_not_said_lossless": as_code(JPEG2000, jpeg_2000),
+        "htj2k": as_code(HTJ2KLossless, imagecodecs.htj2k_encode),
+        "htj2k_rpcl": as_code(HTJ2KLosslessRPCL, htj2k_rpcl),
+        "htj2k_high_bit_15": as_code(HTJ2KLossless, imagecodecs.htj2k_encode, high_bit(15)),
+    },
 }
 
-# How far decoders may part, HU: one step of the quantised picture.
-LOSSY = {
+# How far decoders may part, HU: one step of the stored values, in bytes of 8.03 HU (DCMTK rescales them).
+LOSSY_JPEG = {
     "jpeg_extended": (by_program(*EXTENDED), 1),
     "jpeg_extended_not_said": (silent(by_program(*EXTENDED)), 1),
-    "jpeg_baseline": (eight_bits(by_program("dcmcjpeg", "+eb", "+q", "95", "+un")), 8),
+    "jpeg_baseline": (eight_bits(by_program("dcmcjpeg", "+eb", "+q", "95", "+un")), 9),
+}
+LOSSY = {
     "jpeg_ls_near": (lossy(by_program(*NEAR)), 0),
     "jpeg_2000_lossy": (lossy(as_code(JPEG2000, jpeg_2000_lossy)), 1),
     "htj2k_lossy": (lossy(as_code(HTJ2K, htj2k_lossy)), 1),
@@ -365,18 +377,22 @@ def main():
         whole.add(syntax_of(next((out / name).iterdir())))
         print(name, syntax_of(next((out / name).iterdir())), tolerance, flush=True)
 
-    for name in [*LOSSLESS, *LOSSY, *UNDECODABLE]:
+    group = sys.argv[3]
+    ways = LOSSLESS.get(group, {})
+    lossy_ways = {"lossy_jpeg": LOSSY_JPEG, "lossy": LOSSY}.get(group, {})
+    undecodable = {"undecodable": UNDECODABLE}.get(group, {})
+    for name in [*ways, *lossy_ways, *undecodable]:
         (out / name).mkdir(parents=True)
-    for name, write in LOSSLESS.items():
-        write_lossless(name, write, sources[3::4], out)
+    for name, write in ways.items():
+        write_lossless(name, write, sources[3::8], out)
         syntax = syntax_of(next((out / name).iterdir()))
         if syntax not in whole:
-            write_lossless(name, write, sources, out)
+            write_lossless(name, write, [source for source in sources if source not in sources[3::8]], out)
         say(name, "same")
-    for name, (write, tolerance) in LOSSY.items():
+    for name, (write, tolerance) in lossy_ways.items():
         write_lossy(name, write, sources, out)
         say(name, tolerance)
-    for name, syntax in UNDECODABLE.items():
+    for name, syntax in undecodable.items():
         write_undecodable(name, syntax, sources, out)
         say(name, "undecodable")
 
