@@ -19,6 +19,7 @@ from pathlib import Path
 import imagecodecs
 import numpy as np
 import pydicom
+from jpeg_ls import encode_buffer
 from pydicom.encaps import encapsulate
 from pydicom.uid import (
     HTJ2K,
@@ -196,6 +197,13 @@ def entropy_coded(samples, precision, predictor):
     return np.packbits(bits).tobytes().replace(b"\xff", b"\xff\x00")
 
 
+def jpeg_ls(precision):
+    def encode(stored):
+        return bytes(encode_buffer(stored.astype("<u2").tobytes(), *stored.shape, 1, precision))
+
+    return encode
+
+
 def jpeg_2000(stored):
     return imagecodecs.jpeg2k_encode(stored, level=0, reversible=True, codecformat="j2k")
 
@@ -261,12 +269,20 @@ LOSSLESS = {
         "jpeg_ls": by_pydicom(JPEGLSLossless),
         "jpeg_ls_dcmtk": by_program("dcmcjpls"),
         "jpeg_ls_high_bit_15": as_code(JPEGLSLossless, imagecodecs.jpegls_encode, high_bit(15)),
+        "jpeg_ls_12_of_16_signed": as_code(JPEGLSLossless, jpeg_ls(12), signed(12, 16)),
         "jpeg_ls_fragments": by_program("dcmcjpls", "+fs", "1"),
     },
     "jpeg_2000": {
         "jpeg_2000": by_pydicom(JPEG2000Lossless),
         "jpeg_2000_gdcm": by_program("gdcmconv", "--j2k"),
         "jpeg_2000_high_bit_15": as_code(JPEG2000Lossless, jpeg_2000, high_bit(15)),
+        "jpeg_2000_12_of_16_signed": as_code(
+            JPEG2000Lossless,
+            lambda stored: imagecodecs.jpeg2k_encode(
+                stored, level=0, reversible=True, codecformat="j2k", bitspersample=12
+            ),
+            signed(12, 16),
+        ),
         "jpeg_2000_not_said_lossless": as_code(JPEG2000, jpeg_2000),
         "htj2k": as_code(HTJ2KLossless, imagecodecs.htj2k_encode),
         "htj2k_rpcl": as_code(HTJ2KLosslessRPCL, htj2k_rpcl),
@@ -310,10 +326,12 @@ def decoded(path, target):
     programs = {"1.2.840.10008.1.2.5": "dcmdrle"}
     programs |= {f"1.2.840.10008.1.2.4.{number}": "dcmdjpeg" for number in (50, 51, 57, 70)}
     programs |= {f"1.2.840.10008.1.2.4.{number}": "dcmdjpls" for number in (80, 81)}
-    if syntax in programs:
+    data = pydicom.dcmread(path)
+    # DCMTK and GDCM take a narrow JPEG-LS code without its sign, other than with JPEG; pydicom takes it.
+    by_dcmtk = not (data.PixelRepresentation and syntax == JPEGLSLossless)
+    if syntax in programs and by_dcmtk:
         subprocess.run([f"/usr/bin/{programs[syntax]}", path, target], check=True, capture_output=True)
         return
-    data = pydicom.dcmread(path)
     if data.file_meta.TransferSyntaxUID.is_encapsulated and syntax != ENCAPSULATED_UNCOMPRESSED:
         data.decompress(generate_instance_uid=False)
     elif syntax == ENCAPSULATED_UNCOMPRESSED:

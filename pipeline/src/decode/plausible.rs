@@ -363,6 +363,34 @@ mod tests {
     }
 
     #[test]
+    fn a_study_with_a_slice_repeated_is_partial_and_one_of_one_slice_is_not_analysed() {
+        let (_folder, instances) = fixture("small_head");
+        let pixels = |index: usize| {
+            let instance = &instances[index];
+            let offset = instance.pixels.as_ref().unwrap().native_offset.unwrap();
+            let bytes = std::fs::read(&instance.path).unwrap();
+            (usize::try_from(offset).unwrap(), bytes)
+        };
+        let (from, source) = pixels(12);
+        let overwrite = |index: usize| {
+            let (to, mut bytes) = pixels(index);
+            bytes.splice(to.., source[from..].iter().copied());
+            std::fs::write(&instances[index].path, bytes).unwrap();
+        };
+        let codes = |reasons: &[Reason]| -> Vec<ReasonCode> {
+            reasons.iter().map(|reason| reason.code).collect()
+        };
+        overwrite(13);
+        let study = volume_of_study(&instances, &Limits::default());
+        assert!(study.volume.is_ok());
+        assert_eq!(codes(&study.incomplete), [ReasonCode::ImplausiblePixels]);
+        (0..instances.len()).for_each(overwrite);
+        let refused = volume_of_study(&instances, &Limits::default()).volume;
+        let expected = [ReasonCode::NoUsableSeries, ReasonCode::ImplausiblePixels];
+        assert_eq!(codes(&refused.unwrap_err()), expected);
+    }
+
+    #[test]
     fn most_of_a_picture_at_one_value_is_implausible() {
         let mut head = volume("small_head");
         let rows = head.len_of(Axis(1));
