@@ -26,7 +26,7 @@ const NOT_AIR_HU: i16 = -300;
 const SAME_SHARE_MAX: f64 = 0.25;
 /// Neighbours within a slice that differ by more than bone from air, HU, in at most this share (65
 /// heads: 0.001).
-const JUMP_HU: i32 = 1000;
+const JUMP_HU: u16 = 1000;
 const JUMP_SHARE_MAX: f64 = 0.05;
 /// Neighbours of which one is emptier than air and the other as dense as bone come of a sign bit that
 /// is none; metal or a field's edge make few (65 heads: 0.00001).
@@ -176,7 +176,7 @@ struct Seams {
     jumps: usize,
     flips: usize,
     pairs: usize,
-    /// Steps, neighbours counted once.
+    /// Steps; such as lie side by side count once.
     steps: usize,
 }
 
@@ -184,7 +184,7 @@ fn check_steps(hounsfield: &Array3<i16>) -> Result<(), Reason> {
     let slices = looked_at(hounsfield);
     let seams: Vec<[Seams; 2]> = slices
         .par_iter()
-        .map(|plane| [Seams::of(plane), Seams::of(&plane.t())])
+        .map(|plane| [Seams::of_rows(plane), Seams::of_columns(plane)])
         .collect();
     let jumps = seams.iter().flatten().map(|one| one.jumps).sum();
     let pairs = seams.iter().flatten().map(|one| one.pairs).sum();
@@ -218,26 +218,74 @@ fn check_steps(hounsfield: &Array3<i16>) -> Result<(), Reason> {
 }
 
 impl Seams {
-    /// Between the rows of `plane`.
-    fn of(plane: &ArrayView2<'_, i16>) -> Self {
+    fn of_rows(plane: &ArrayView2<'_, i16>) -> Self {
         let mut seams = Self::default();
-        let mut was_step = false;
-        for (row, next) in plane.outer_iter().zip(plane.outer_iter().skip(1)) {
-            let (mut up, mut down) = (0, 0);
-            for (value, below) in row.iter().zip(&next) {
-                let (low, high) = (*value.min(below), *value.max(below));
-                seams.jumps += usize::from(i32::from(high) - i32::from(low) > JUMP_HU);
-                seams.flips += usize::from(low < EMPTY_HU && high > FLIPPED_BONE_HU);
-                up += usize::from(below.saturating_sub(*value) >= STEP_HU);
-                down += usize::from(value.saturating_sub(*below) >= STEP_HU);
-            }
-            seams.pairs += row.len();
-            let is_step = share(up.max(down), row.len()) >= STEP_SHARE;
-            seams.steps += usize::from(is_step && !was_step);
-            was_step = is_step;
-        }
+        let rows: Vec<&[i16]> = plane
+            .outer_iter()
+            .filter_map(|row| row.to_slice())
+            .collect();
+        let steps = rows.windows(2).map(|pair| {
+            seams.compare(pair[0], pair[1]);
+            let up = count_of(pair[0], pair[1], |value, next| {
+                next.saturating_sub(value) >= STEP_HU
+            });
+            let down = count_of(pair[0], pair[1], |value, next| {
+                value.saturating_sub(next) >= STEP_HU
+            });
+            share(up.max(down), pair[0].len()) >= STEP_SHARE
+        });
+        let steps: Vec<bool> = steps.collect();
+        seams.steps = runs(&steps);
         seams
     }
+
+    fn of_columns(plane: &ArrayView2<'_, i16>) -> Self {
+        let mut seams = Self::default();
+        let (rows, columns) = plane.dim();
+        // For each column, in how many rows the next one is denser, and less dense.
+        let mut denser = vec![[0_u16; 2]; columns.saturating_sub(1)];
+        for row in plane.outer_iter() {
+            let Some((left, right)) = row
+                .to_slice()
+                .and_then(|row| Some((row.get(..columns.saturating_sub(1))?, row.get(1..)?)))
+            else {
+                continue;
+            };
+            seams.compare(left, right);
+            for ((up_down, value), next) in denser.iter_mut().zip(left).zip(right) {
+                up_down[0] += u16::from(next.saturating_sub(*value) >= STEP_HU);
+                up_down[1] += u16::from(value.saturating_sub(*next) >= STEP_HU);
+            }
+        }
+        let is_step = |[up, down]: &[u16; 2]| share((*up).max(*down).into(), rows) >= STEP_SHARE;
+        let steps: Vec<bool> = denser.iter().map(is_step).collect();
+        seams.steps = runs(&steps);
+        seams
+    }
+
+    fn compare(&mut self, values: &[i16], next: &[i16]) {
+        self.pairs += values.len();
+        self.jumps += count_of(values, next, |one, other| one.abs_diff(other) > JUMP_HU);
+        self.flips += count_of(values, next, |one, other| {
+            (one.min(other) < EMPTY_HU) & (one.max(other) > FLIPPED_BONE_HU)
+        });
+    }
+}
+
+/// Pairs of which `holds` is true. Counted so that the compiler takes many at a time.
+#[inline]
+fn count_of(values: &[i16], next: &[i16], holds: impl Fn(i16, i16) -> bool) -> usize {
+    let pairs = values.iter().zip(next);
+    let count: u32 = pairs
+        .map(|(one, other)| u32::from(holds(*one, *other)))
+        .sum();
+    count as usize
+}
+
+/// How many runs of `true` there are.
+fn runs(flags: &[bool]) -> usize {
+    let begins = flags.windows(2).filter(|pair| !pair[0] && pair[1]).count();
+    begins + usize::from(flags.first() == Some(&true))
 }
 
 #[cfg(test)]
