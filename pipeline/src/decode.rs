@@ -6,9 +6,12 @@
 
 mod codec;
 mod codestream;
+mod jpeg;
 mod jpeg_ls;
+pub(crate) mod plausible;
 mod scale;
 mod source;
+mod word;
 
 use std::collections::BTreeMap;
 
@@ -21,6 +24,7 @@ use crate::reason::{Reason, ReasonCode};
 use crate::series::Slice;
 use scale::{HounsfieldTable, Scale};
 use source::PixelSource;
+use word::StoredWord;
 
 /// Reads one frame as Hounsfield units, rounded; axes: row, column. Padding becomes air (-1000).
 ///
@@ -91,8 +95,7 @@ struct FrameShape {
     rows: usize,
     columns: usize,
     frames: usize,
-    /// 1 or 2.
-    bytes_per_sample: usize,
+    word: StoredWord,
 }
 
 impl FrameShape {
@@ -107,7 +110,7 @@ impl FrameShape {
             rows: side(pixels.rows)?,
             columns: side(pixels.columns)?,
             frames: side(pixels.frame_count)?,
-            bytes_per_sample: sample_bytes(pixels)?,
+            word: StoredWord::of(pixels)?,
         })
     }
 
@@ -116,7 +119,7 @@ impl FrameShape {
     }
 
     fn frame_bytes(self) -> usize {
-        self.pixels() * self.bytes_per_sample
+        self.pixels() * self.word.bytes()
     }
 }
 
@@ -151,17 +154,6 @@ fn check_side(name: &str, value: u32, limits: &Limits) -> Result<(), Reason> {
         return Err(Reason::new(ReasonCode::LimitExceeded, text));
     }
     Ok(())
-}
-
-fn sample_bytes(pixels: &PixelHeader) -> Result<usize, Reason> {
-    let (allocated, stored) = (pixels.bits_allocated, pixels.bits_stored);
-    if matches!(allocated, 8 | 16) && (1..=allocated).contains(&stored) {
-        return Ok(usize::from(allocated / 8));
-    }
-    Err(Reason::new(
-        ReasonCode::UndecodablePixels,
-        format!("it has {stored} bits stored of {allocated} allocated; 8 or 16 can be read"),
-    ))
 }
 
 fn decode_group(
@@ -228,6 +220,7 @@ fn decode_frame(
     }
     let scale = Scale::of(slice)?;
     source.read_frame(slice.frame_index, shape, &mut workspace.stored)?;
+    shape.word.check_place(&workspace.stored)?;
     let table = match workspace.table.take() {
         Some(table) if table.scale() == &scale => table,
         _ => HounsfieldTable::new(scale),

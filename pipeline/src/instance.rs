@@ -115,6 +115,8 @@ pub struct PixelHeader {
     pub bits_allocated: u16,
     /// Bits Stored (0028,0101).
     pub bits_stored: u16,
+    /// High Bit (0028,0102): where the sample ends in its word; Bits Stored − 1 where absent.
+    pub high_bit: u16,
     /// Pixel Representation (0028,0103) is 1.
     pub signed: bool,
     /// Photometric Interpretation (0028,0004).
@@ -128,7 +130,7 @@ pub struct PixelHeader {
     pub native_offset: Option<u64>,
     /// Length of that value, bytes.
     pub native_length: Option<u64>,
-    /// Lossy Image Compression (0028,2110) is 01.
+    /// Lossy Image Compression (0028,2110) is 01, or the transfer syntax is one that always loses.
     pub lossy: bool,
 }
 

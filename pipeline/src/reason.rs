@@ -84,6 +84,8 @@ pub enum ReasonCode {
     UndecodablePixels,
     /// The pixel data has another size than rows, columns and frames say.
     WrongPixelSize,
+    /// The decoded pixels are such as no CT scanner makes.
+    ImplausiblePixels,
     /// The transfer syntax is not supported.
     UnsupportedTransferSyntax,
     /// Rescale values are missing or are not Hounsfield units.

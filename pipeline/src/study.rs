@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::civil::DateTime;
 
+use crate::decode::plausible;
 use crate::head::{HeadFacts, examine};
 use crate::instance::Instance;
 use crate::limits::Limits;
@@ -330,9 +331,11 @@ fn is_no_plain_head(code: ReasonCode) -> bool {
 
 fn head_volume(candidate: &Candidate<'_>, limits: &Limits) -> Result<HeadVolume, Reason> {
     let (volume, certificate) = build(&candidate.slices, limits).map_err(|error| error.reason)?;
-    let facts = examine(&volume);
+    let doubts = plausible::check(&volume.hounsfield)?;
+    let mut facts = examine(&volume);
     facts.is_head.clone()?;
     facts.readable.clone()?;
+    facts.warnings.extend(doubts);
     Ok(HeadVolume {
         volume,
         certificate,

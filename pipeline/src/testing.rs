@@ -136,6 +136,7 @@ pub(crate) fn instance(sop_instance_uid: &str, rows: u32, columns: u32) -> Insta
             samples_per_pixel: 1,
             bits_allocated: 16,
             bits_stored: 16,
+            high_bit: 15,
             signed: false,
             photometric: "MONOCHROME2".to_owned(),
             padding_value: None,

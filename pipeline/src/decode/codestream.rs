@@ -42,16 +42,16 @@ struct OwnSize {
     precision: u8,
 }
 
-/// Compares what a compressed frame says of itself with the header's `shape`; true if its samples
-/// come in one byte each although the header allocates two (JPEG decoders do so up to eight bits).
+/// Compares what a compressed frame says of itself with the header's `shape`; gives the bits of its
+/// samples where it states them.
 pub(super) fn check(
     transfer_syntax_uid: &str,
     bytes: &[u8],
     shape: FrameShape,
-) -> Result<bool, Reason> {
+) -> Result<Option<u8>, Reason> {
     let own = match Family::of(transfer_syntax_uid) {
-        None => return Ok(false),
-        Some(Family::Rle) => return check_rle(bytes, shape).map(|()| false),
+        None => return Ok(None),
+        Some(Family::Rle) => return check_rle(bytes, shape).map(|()| None),
         Some(Family::Jpeg) => jpeg_size(bytes),
         Some(Family::Jpeg2000) => jpeg_2000_size(bytes),
     };
@@ -67,8 +67,8 @@ pub(super) fn check(
             ),
         ));
     }
-    let bits_allocated = 8 * shape.bytes_per_sample;
-    if usize::from(own.precision) > bits_allocated {
+    let bits_allocated = shape.word.bits_allocated;
+    if !(1..=bits_allocated).contains(&own.precision.into()) {
         return Err(Reason::new(
             ReasonCode::UndecodablePixels,
             format!(
@@ -77,8 +77,7 @@ pub(super) fn check(
             ),
         ));
     }
-    let is_jpeg = Family::of(transfer_syntax_uid) == Some(Family::Jpeg);
-    Ok(is_jpeg && own.precision <= 8 && bits_allocated == 16)
+    Ok(Some(own.precision))
 }
 
 fn damaged(bytes: &[u8], what: &str) -> Reason {
@@ -100,12 +99,12 @@ fn check_rle(bytes: &[u8], shape: FrameShape) -> Result<(), Reason> {
         .map(|word| u32::from_le_bytes(*word) as usize)
         .collect();
     let count = words.first().copied().unwrap_or(0);
-    if count != shape.bytes_per_sample {
+    if count != shape.word.bytes() {
         return Err(damaged(
             bytes,
             &format!(
                 "has {count} RLE segments where {} are needed",
-                shape.bytes_per_sample
+                shape.word.bytes()
             ),
         ));
     }

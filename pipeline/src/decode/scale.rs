@@ -1,5 +1,6 @@
 //! Stored samples → Hounsfield units by one table a scale.
 
+use super::word::StoredWord;
 use crate::instance::{FrameHeader, PixelHeader};
 use crate::reason::{Reason, ReasonCode};
 use crate::series::Slice;
@@ -14,9 +15,7 @@ const TISSUE_HU: std::ops::RangeInclusive<f64> = -200.0..=3000.0;
 /// How a frame's samples become Hounsfield units (PS3.3 C.7.6.3, C.11.1 and C.7.5.1.1.2).
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Scale {
-    bits_allocated: u16,
-    bits_stored: u16,
-    signed: bool,
+    word: StoredWord,
     /// Stored values that are padding, both ends included.
     padding: Option<(i32, i32)>,
     slope: f64,
@@ -37,9 +36,7 @@ impl Scale {
         };
         let (slope, intercept, declared) = rescale(frame)?;
         let scale = Self {
-            bits_allocated: pixels.bits_allocated,
-            bits_stored: pixels.bits_stored,
-            signed: pixels.signed,
+            word: StoredWord::of(pixels)?,
             padding: None,
             slope,
             intercept,
@@ -56,9 +53,9 @@ impl Scale {
     }
 
     fn hounsfield(&self, raw: u16) -> i16 {
-        let stored = self.value(raw, self.bits_stored);
+        let stored = self.word.sample(raw);
         // Padding may lie outside the stored bits (GE: -2000 beside 12 stored bits).
-        let whole = self.value(raw, self.bits_allocated);
+        let whole = self.word.whole(raw);
         let is_padding = |(low, high): (i32, i32)| {
             (low..=high).contains(&stored) || (low..=high).contains(&whole)
         };
@@ -66,17 +63,6 @@ impl Scale {
             return AIR_HU;
         }
         saturate(self.slope * f64::from(stored) + self.intercept)
-    }
-
-    /// The low `bits` of `raw` as a number; bits above them are masked (PS3.5 section 8.1.1).
-    fn value(&self, raw: u16, bits: u16) -> i32 {
-        let span = 1_i32 << bits;
-        let masked = i32::from(raw) & (span - 1);
-        if self.signed && masked >= span / 2 {
-            masked - span
-        } else {
-            masked
-        }
     }
 }
 
@@ -115,7 +101,7 @@ pub(super) struct HounsfieldTable {
 
 impl HounsfieldTable {
     pub(super) fn new(scale: Scale) -> Self {
-        let raw_max = if scale.bits_allocated == 8 {
+        let raw_max = if scale.word.bits_allocated == 8 {
             u16::from(u8::MAX)
         } else {
             u16::MAX
@@ -130,7 +116,7 @@ impl HounsfieldTable {
 
     /// Turns `stored` (little endian) into `plane`; the two have the same number of samples.
     pub(super) fn apply(&self, stored: &[u8], plane: &mut [i16]) -> Result<(), Reason> {
-        if self.scale.bits_allocated == 8 {
+        if self.scale.word.bits_allocated == 8 {
             for (out, byte) in plane.iter_mut().zip(stored) {
                 *out = self.table[usize::from(*byte)];
             }

@@ -11,7 +11,7 @@ use dicom_object::{FileMetaTable, InMemDicomObject, OpenFileOptions};
 use dicom_transfer_syntax_registry::TransferSyntaxRegistry;
 
 use super::FrameShape;
-use super::codec::EncodedFrames;
+use super::codec::{Decoder, EncodedFrames};
 use crate::instance::{Instance, PixelHeader};
 use crate::limits::Limits;
 use crate::reason::{Reason, ReasonCode};
@@ -64,9 +64,9 @@ impl<'a> PixelSource<'a> {
         match element.into_value() {
             Value::Primitive(value) => in_memory(value.to_bytes().into_owned(), shape),
             Value::PixelSequence(sequence) => {
-                let reader = syntax.pixel_data_reader().ok_or_else(|| unsupported(uid))?;
+                let decoder = Decoder::of(syntax).ok_or_else(|| unsupported(uid))?;
                 encoded(sequence, table, shape)
-                    .map(|frames| Self::Encoded(EncodedFrames::new(uid, reader, frames)))
+                    .map(|frames| Self::Encoded(EncodedFrames::new(uid, decoder, frames)))
             }
             Value::Sequence(_) => Err(undecodable("its Pixel Data (7FE0,0010) is a sequence")),
         }
@@ -140,7 +140,7 @@ fn native_range(pixels: &PixelHeader) -> Option<(u64, u64)> {
 /// of different pictures.
 fn check_native_length(length: u64, shape: FrameShape) -> Result<(), Reason> {
     let expected = as_u64(shape.frame_bytes()).saturating_mul(as_u64(shape.frames));
-    let row = as_u64(shape.columns * shape.bytes_per_sample);
+    let row = as_u64(shape.columns * shape.word.bytes());
     if (expected..expected.saturating_add(row)).contains(&length) {
         return Ok(());
     }
@@ -149,7 +149,10 @@ fn check_native_length(length: u64, shape: FrameShape) -> Result<(), Reason> {
         format!(
             "its pixel data has {length} bytes; {} rows × {} columns × {} frames × {} bytes need \
              {expected}",
-            shape.rows, shape.columns, shape.frames, shape.bytes_per_sample
+            shape.rows,
+            shape.columns,
+            shape.frames,
+            shape.word.bytes()
         ),
     ))
 }
@@ -174,7 +177,7 @@ fn is_swapped(instance: &Instance, offset: u64, shape: FrameShape) -> Result<boo
     if instance.transfer_syntax_uid.as_str() != EXPLICIT_VR_BIG_ENDIAN {
         return Ok(false);
     }
-    if shape.bytes_per_sample == 2 {
+    if shape.word.bytes() == 2 {
         return Ok(true);
     }
     let mut representation = [0; 2];

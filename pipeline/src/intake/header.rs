@@ -22,7 +22,7 @@ use super::part10::checked_uid;
 use super::walk::{Level, Value, Visitor, WalkEnd};
 
 /// Attributes read at the top of the data set, in order.
-const TOP_TAGS: [Tag; 57] = [
+const TOP_TAGS: [Tag; 58] = [
     tags::SPECIFIC_CHARACTER_SET,
     tags::IMAGE_TYPE,
     tags::SOP_CLASS_UID,
@@ -71,6 +71,7 @@ const TOP_TAGS: [Tag; 57] = [
     tags::PIXEL_SPACING,
     tags::BITS_ALLOCATED,
     tags::BITS_STORED,
+    tags::HIGH_BIT,
     tags::PIXEL_REPRESENTATION,
     tags::PIXEL_PADDING_VALUE,
     tags::PIXEL_PADDING_RANGE_LIMIT,
@@ -499,6 +500,9 @@ pub(crate) fn is_ct_image(sop_class: &Uid) -> bool {
     )
 }
 
+/// JPEG Baseline and Extended (PS3.5 annex A.4.1): whatever their header says, they lose.
+const ALWAYS_LOSSY: [&str; 2] = ["1.2.840.10008.1.2.4.50", "1.2.840.10008.1.2.4.51"];
+
 /// The pixels' layout; `None` for objects without an image.
 fn pixel_header(
     top: &Lookup<'_>,
@@ -522,6 +526,8 @@ fn pixel_header(
         .zip(length);
     let signed = top.integer(tags::PIXEL_REPRESENTATION) == Some(1);
     let bits_allocated = top.unsigned(tags::BITS_ALLOCATED).unwrap_or(0);
+    let bits_stored: u16 = top.unsigned(tags::BITS_STORED).unwrap_or(bits_allocated);
+    let right_justified = bits_stored.saturating_sub(1);
     let padding = |tag: Tag| padding_value(top.value(tag)?, signed);
     Ok(Some(PixelHeader {
         rows: top.unsigned(tags::ROWS).unwrap_or(0),
@@ -529,14 +535,16 @@ fn pixel_header(
         frame_count: top.unsigned(tags::NUMBER_OF_FRAMES).unwrap_or(1).max(1),
         samples_per_pixel: top.unsigned(tags::SAMPLES_PER_PIXEL).unwrap_or(1),
         bits_allocated,
-        bits_stored: top.unsigned(tags::BITS_STORED).unwrap_or(bits_allocated),
+        bits_stored,
+        high_bit: top.unsigned(tags::HIGH_BIT).unwrap_or(right_justified),
         signed,
         photometric: top.code(tags::PHOTOMETRIC_INTERPRETATION),
         padding_value: padding(tags::PIXEL_PADDING_VALUE),
         padding_limit: padding(tags::PIXEL_PADDING_RANGE_LIMIT),
         native_offset: native.map(|(base, _)| base + offset),
         native_length: native.map(|(_, length)| u64::from(length)),
-        lossy: top.code(tags::LOSSY_IMAGE_COMPRESSION) == "01",
+        lossy: top.code(tags::LOSSY_IMAGE_COMPRESSION) == "01"
+            || ALWAYS_LOSSY.contains(&origin.transfer_syntax.as_str()),
     }))
 }
 

@@ -233,6 +233,7 @@ impl HeaderVerdict {
             mut findings,
         } = stack.verdict.clone();
         if is_slice {
+            remark_lossy(&mut findings, stack);
             judge_direction(&mut findings, stack);
             judge_thickness(&mut findings, stack);
             judge_count(&mut findings, stack, limits);
@@ -323,14 +324,21 @@ fn remark_image_type(findings: &mut Findings, values: &[String], named: &str) {
             ReasonCode::Derived,
             "Image Type (0008,0008) is missing: whether the slices are original is not stated.",
         );
-    } else if value(0) == "DERIVED" {
+    } else if value(0) != "ORIGINAL" && value(0) != "DERIVED" {
+        let text = format!("Image Type (0008,0008) is {named}, not ORIGINAL.");
+        findings.remark(ReasonCode::Derived, text);
+    }
+}
+
+/// Whatever Image Type says: some writers compress without a word in the header.
+fn remark_lossy(findings: &mut Findings, stack: &FrameStack<'_>) {
+    let is_lossy = |instance: &Instance| instance.pixels.as_ref().is_some_and(|one| one.lossy);
+    let mut slices = stack.slices.iter();
+    if slices.any(|one| is_lossy(one.slice.instance)) {
         findings.remark(
             ReasonCode::Derived,
             "Lossy compression: densities may be a few Hounsfield units off.",
         );
-    } else if value(0) != "ORIGINAL" {
-        let text = format!("Image Type (0008,0008) is {named}, not ORIGINAL.");
-        findings.remark(ReasonCode::Derived, text);
     }
 }
 

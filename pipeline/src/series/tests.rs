@@ -31,6 +31,7 @@ pub(crate) fn head_slice(series: u32, index: u32) -> Instance {
             samples_per_pixel: 1,
             bits_allocated: 16,
             bits_stored: 16,
+            high_bit: 15,
             signed: true,
             photometric: "MONOCHROME2".to_owned(),
             padding_value: None,
@@ -207,6 +208,13 @@ fn lossy_compression_alone_does_not_make_slices_derived() {
         instance.series.image_type[0] = "DERIVED".into();
         instance.pixels.as_mut().unwrap().lossy = true;
     });
+    assert_eq!(remarks(&lossy), [ReasonCode::Derived]);
+}
+
+#[test]
+fn lossy_compression_is_remarked_also_where_the_image_type_is_silent() {
+    assert_eq!(remarks(&changed(|_| ())), []);
+    let lossy = changed(|instance| instance.pixels.as_mut().unwrap().lossy = true);
     assert_eq!(remarks(&lossy), [ReasonCode::Derived]);
 }
 
