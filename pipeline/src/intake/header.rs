@@ -14,6 +14,7 @@ use crate::instance::{FrameHeader, Instance, PixelHeader, SeriesHeader, StudyHea
 use crate::limits::Limits;
 use crate::reason::ReasonCode;
 use crate::uid::Uid;
+use crate::unread::UnreadObject;
 
 use super::Refusal;
 use super::part10::checked_uid;
@@ -302,6 +303,8 @@ pub(super) struct Origin<'a> {
     pub(super) transfer_syntax: Uid,
     /// SOP class of the file meta group, for data sets that lack theirs.
     pub(super) sop_class: Uid,
+    /// SOP instance of the file meta group, for data sets that end before theirs.
+    pub(super) sop_instance: Uid,
     /// Where the data set begins in the file, if its offsets are the file's.
     pub(super) native_base: Option<u64>,
     /// Whether the transfer syntax encapsulates pixel data.
@@ -315,18 +318,14 @@ impl Header {
     ///
     /// [`Refusal`] for identifiers that are missing or no UIDs, more frames than the limit, and
     /// images that end before their pixel data.
-    pub(super) fn into_instance(
-        self,
-        origin: Origin<'_>,
-        end: WalkEnd,
-    ) -> Result<Instance, Refusal> {
+    pub(super) fn instance(&self, origin: &Origin<'_>, end: WalkEnd) -> Result<Instance, Refusal> {
         let top = Lookup(vec![&self.object, &self.all_frames]);
         let uid = |name: &str, tag: Tag| checked_uid(name, top.value(tag).map(Value::ascii));
         let sop_class_uid = match top.value(tags::SOP_CLASS_UID) {
             Some(_) => uid("SOP Class UID (0008,0016)", tags::SOP_CLASS_UID)?,
             None => origin.sop_class.clone(),
         };
-        let pixels = pixel_header(&top, &origin, &sop_class_uid, end)?;
+        let pixels = pixel_header(&top, origin, &sop_class_uid, end)?;
         let frame_count = pixels.as_ref().map_or(0, |pixels| pixels.frame_count);
         let frames = self.frame_headers(frame_count)?;
         Ok(Instance {
@@ -334,7 +333,7 @@ impl Header {
             sop_class_uid,
             study_uid: uid("Study Instance UID (0020,000D)", tags::STUDY_INSTANCE_UID)?,
             series_uid: uid("Series Instance UID (0020,000E)", tags::SERIES_INSTANCE_UID)?,
-            transfer_syntax_uid: origin.transfer_syntax,
+            transfer_syntax_uid: origin.transfer_syntax.clone(),
             content: None,
             path: origin.path.to_path_buf(),
             study: study_header(&top),
@@ -342,6 +341,25 @@ impl Header {
             pixels,
             frames,
         })
+    }
+
+    /// What was gathered of an object before the fault that `refusal` names.
+    pub(super) fn unread(&self, origin: &Origin<'_>, refusal: Refusal) -> UnreadObject {
+        let top = Lookup(vec![&self.object, &self.all_frames]);
+        let uid = |tag: Tag| Uid::new(&top.value(tag)?.ascii()).ok();
+        let or_of_meta = |tag: Tag, of_meta: &Uid| uid(tag).unwrap_or_else(|| of_meta.clone());
+        UnreadObject {
+            sop_instance_uid: Some(or_of_meta(tags::SOP_INSTANCE_UID, &origin.sop_instance)),
+            sop_class_uid: Some(or_of_meta(tags::SOP_CLASS_UID, &origin.sop_class)),
+            transfer_syntax_uid: Some(origin.transfer_syntax.clone()),
+            study_uid: uid(tags::STUDY_INSTANCE_UID),
+            series_uid: uid(tags::SERIES_INSTANCE_UID),
+            path: origin.path.to_path_buf(),
+            study: study_header(&top),
+            position_mm: top.numbers(tags::IMAGE_POSITION_PATIENT),
+            instance_number: top.integer(tags::INSTANCE_NUMBER),
+            reason: refusal.reason,
+        }
     }
 
     fn frame_headers(&self, count: u32) -> Result<Vec<FrameHeader>, Refusal> {
