@@ -12,6 +12,7 @@ use pipeline::reason::{Reason, ReasonCode};
 use pipeline::series::SeriesVerdict;
 use pipeline::study::volume_of_study;
 use pipeline::uid::Uid;
+use pipeline::unread::Received;
 use pipeline::volume::{GeometryCertificate, PatientPoint, Volume};
 use serde::{Deserialize, Serialize};
 
@@ -79,18 +80,21 @@ pub struct Analysis {
     pub volume: Option<Volume>,
 }
 
-/// Analyses the instances of the study `study_uid`.
+/// Analyses the objects of the study `study_uid`. With objects that could not be read, and may hold
+/// slices, it never ends as analysed.
 ///
 /// `network` may be the reason why there is none: the report then has the study's series and
 /// geometry, and ends as not analysed. Never panics: a fault inside becomes
 /// [`ReasonCode::InternalFault`].
-pub fn analyse(
+pub fn analyse<'a>(
     study_uid: &Uid,
-    instances: &[Instance],
+    received: impl Into<Received<'a>>,
     network: Result<&mut Network, &Reason>,
     limits: &Limits,
     watch: Watch<'_>,
 ) -> Analysis {
+    let received = received.into();
+    let instances = received.instances;
     let mut course = Course::default();
     let mut stages = Stages {
         watch,
@@ -101,9 +105,34 @@ pub fn analyse(
     // of ONNX Runtime keeps nothing between runs.
     let attempt = AssertUnwindSafe(|| course.through(instances, network, limits, &mut stages));
     let outcome = catch_unwind(attempt).unwrap_or_else(|panic| internal_fault(panic.as_ref()));
+    let outcome = with_missing(outcome, received.missing_reason());
     let mut timing_ms = stages.timing_ms;
     timing_ms.insert(TOTAL.to_owned(), (watch.elapsed_ms)() - started_ms);
     course.finish(study_uid, outcome, timing_ms)
+}
+
+/// Slices may be missing, for `reason`: what was analysed is a part then.
+fn with_missing(outcome: Outcome, reason: Option<Reason>) -> Outcome {
+    let Some(reason) = reason else {
+        return outcome;
+    };
+    match outcome {
+        Outcome::Analysed(findings) => Outcome::Partial {
+            findings,
+            reasons: vec![reason],
+        },
+        Outcome::Partial {
+            findings,
+            mut reasons,
+        } => {
+            reasons.push(reason);
+            Outcome::Partial { findings, reasons }
+        }
+        Outcome::NotAnalysed { mut reasons } => {
+            reasons.push(reason);
+            Outcome::NotAnalysed { reasons }
+        }
+    }
 }
 
 fn internal_fault(panic: &(dyn Any + Send)) -> Outcome {
@@ -375,6 +404,56 @@ mod tests {
         assert_eq!(report.state, ReportState::Partial);
         assert_eq!(report.reasons[0].code, ReasonCode::MissingSlices);
         assert!(!report.findings.is_empty());
+    }
+
+    #[test]
+    fn a_slice_that_cannot_be_read_makes_the_result_partial_wherever_it_lay() {
+        let (_folder, instances) = study("head");
+        let mut network = network(1);
+        for cut in [0, 16, 31] {
+            let mut read = instances.clone();
+            let lost = read.remove(cut);
+            let bytes = std::fs::read(&lost.path).unwrap();
+            let path = lost.path.with_extension("cut");
+            std::fs::write(&path, &bytes[..bytes.len() / 2]).unwrap();
+            let limits = Limits::default();
+            let unread = [*pipeline::intake::read_object(&path, &limits).unwrap_err()];
+            assert_eq!(unread[0].study_uid.as_ref(), Some(&lost.study_uid));
+            let received = Received {
+                instances: &read,
+                unread: &unread,
+            };
+            let watch = Watch {
+                elapsed_ms: &|| 0.0,
+                entered: &|_| {},
+            };
+            let network = Ok(&mut network);
+            let report = analyse(&lost.study_uid, received, network, &limits, watch).report;
+            assert_eq!(report.state, ReportState::Partial, "{cut}");
+            assert_ne!(report.priority, Priority::Routine, "{cut}");
+            let codes: Vec<_> = report.reasons.iter().map(|one| one.code).collect();
+            assert!(codes.contains(&ReasonCode::UnreadObjects), "{codes:?}");
+        }
+    }
+
+    #[test]
+    fn a_study_none_of_whose_objects_can_be_read_is_not_analysed_and_says_so() {
+        let cut = Reason::new(ReasonCode::Truncated, "It is cut.");
+        let unread = [pipeline::unread::UnreadObject::unknown("x".into(), cut)];
+        let received = Received {
+            instances: &[],
+            unread: &unread,
+        };
+        let watch = Watch {
+            elapsed_ms: &|| 0.0,
+            entered: &|_| {},
+        };
+        let uid = Uid::new("1.2.3").unwrap();
+        let network = Ok(&mut network(1));
+        let report = analyse(&uid, received, network, &Limits::default(), watch).report;
+        assert_eq!(report.state, ReportState::NotAnalysed);
+        let last = report.reasons.last().unwrap();
+        assert_eq!(last.code, ReasonCode::UnreadObjects);
     }
 
     #[test]

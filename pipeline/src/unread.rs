@@ -201,7 +201,7 @@ mod tests {
         for part in ["1 of 4 objects", "object 1.9", "It is cut."] {
             assert!(reason.text.contains(part), "{}", reason.text);
         }
-        assert_eq!(super::Received::from(&slices()).missing_reason(), None);
+        assert_eq!(Received::from(&slices()).missing_reason(), None);
     }
 
     #[test]

@@ -17,10 +17,11 @@ use models::findings::Outcome;
 use models::report::StudyReport;
 use models::runtime::Network;
 use pipeline::instance::Instance;
-use pipeline::intake::read_instance;
+use pipeline::intake::read_object;
 use pipeline::limits::Limits;
 use pipeline::reason::{Reason, ReasonCode};
 use pipeline::uid::Uid;
+use pipeline::unread::{Received, UnreadObject};
 use tokio::sync::mpsc::UnboundedSender;
 
 use crate::clock::Clock;
@@ -31,8 +32,8 @@ use crate::inference::load_network;
 
 /// Analyses one study after the other; blocking.
 pub trait Analyse: Send {
-    /// Analyses `instances`, the objects of study `study_uid`.
-    fn analyse(&mut self, study_uid: &Uid, instances: &[Instance]) -> StudyReport;
+    /// Analyses what was `received` of study `study_uid`.
+    fn analyse(&mut self, study_uid: &Uid, received: Received<'_>) -> StudyReport;
 }
 
 /// Makes the [`Analyse`] of one worker.
@@ -77,7 +78,7 @@ fn load(model: &ModelConfig) -> Result<Network, Reason> {
 }
 
 impl Analyse for Inference {
-    fn analyse(&mut self, study_uid: &Uid, instances: &[Instance]) -> StudyReport {
+    fn analyse(&mut self, study_uid: &Uid, received: Received<'_>) -> StudyReport {
         if self.network.is_err() {
             self.network = load(&self.model);
             self.tell();
@@ -88,7 +89,26 @@ impl Analyse for Inference {
             entered: &|stage| tracing::debug!(stage = stage.as_str(), "analysis"),
         };
         let network = self.network.as_mut().map_err(|reason| &*reason);
-        analyse(study_uid, instances, network, &self.limits, watch).report
+        analyse(study_uid, received, network, &self.limits, watch).report
+    }
+}
+
+/// The headers of a study's objects, in the order in which they came.
+#[derive(Clone, Debug, Default)]
+pub struct Headers {
+    /// Those that were read.
+    pub instances: Arc<Vec<Instance>>,
+    /// What is known of those that could not be.
+    pub unread: Arc<Vec<UnreadObject>>,
+}
+
+impl Headers {
+    /// All of them, for the analysis.
+    pub fn received(&self) -> Received<'_> {
+        Received {
+            instances: &self.instances,
+            unread: &self.unread,
+        }
     }
 }
 
@@ -96,7 +116,7 @@ impl Analyse for Inference {
 #[derive(Clone, Debug)]
 pub enum Objects {
     /// Their headers.
-    Read(Arc<Vec<Instance>>),
+    Read(Headers),
     /// Their files, in the order in which they came: the headers of a long queue are not kept.
     Paths(Vec<PathBuf>),
 }
@@ -231,10 +251,10 @@ impl Worker {
     fn report(&self, job: &Job, analyse: &mut Option<Box<dyn Analyse>>) -> StudyReport {
         let uid = &job.study.study_uid;
         let attempt = catch_unwind(AssertUnwindSafe(|| {
-            let instances = self.instances(&job.objects);
+            let headers = self.headers(&job.objects);
             analyse
                 .get_or_insert_with(|| (self.make)())
-                .analyse(uid, &instances)
+                .analyse(uid, headers.received())
         }));
         attempt.unwrap_or_else(|_| {
             *analyse = None;
@@ -244,32 +264,37 @@ impl Worker {
         })
     }
 
-    fn instances(&self, objects: &Objects) -> Arc<Vec<Instance>> {
+    fn headers(&self, objects: &Objects) -> Headers {
         match objects {
-            Objects::Read(instances) => Arc::clone(instances),
-            Objects::Paths(paths) => Arc::new(read_headers(paths, &self.limits)),
+            Objects::Read(headers) => headers.clone(),
+            Objects::Paths(paths) => read_headers(paths, &self.limits),
         }
     }
 }
 
-/// The headers of those `paths` that can be read, until they exceed the limit of a study; those
-/// that cannot were reported when they came.
-pub fn read_headers(paths: &[PathBuf], limits: &Limits) -> Vec<Instance> {
-    let readable = paths.iter().filter_map(|path| {
-        read_instance(path, limits)
-            .inspect_err(
-                |refusal| tracing::warn!(?path, %refusal, "a header cannot be read any more"),
-            )
-            .ok()
-    });
+/// The headers of `paths`, until they exceed the limit of a study.
+pub fn read_headers(paths: &[PathBuf], limits: &Limits) -> Headers {
+    let (mut instances, mut unread) = (Vec::new(), Vec::new());
     let mut counted = 0;
-    readable
-        .take_while(|instance| {
-            let fits = counted <= limits.study_instances_max;
-            counted += instance.counted();
-            fits
-        })
-        .collect()
+    for path in paths {
+        if counted > limits.study_instances_max {
+            break;
+        }
+        match read_object(path, limits) {
+            Ok(instance) => {
+                counted += instance.counted();
+                instances.push(instance);
+            }
+            Err(object) => {
+                counted += 1;
+                unread.push(*object);
+            }
+        }
+    }
+    Headers {
+        instances: Arc::new(instances),
+        unread: Arc::new(unread),
+    }
 }
 
 /// The report of a study of which nothing was analysed.
@@ -289,7 +314,7 @@ mod tests {
     }
 
     impl Analyse for Fake {
-        fn analyse(&mut self, study_uid: &Uid, _: &[Instance]) -> StudyReport {
+        fn analyse(&mut self, study_uid: &Uid, _: Received<'_>) -> StudyReport {
             self.studies += 1;
             assert!(
                 study_uid.as_str() != "6.6.6",
@@ -343,7 +368,7 @@ mod tests {
         };
         let health = Health::default();
         let mut inference = Inference::new(model, Limits::default(), Clock::system(), health);
-        let report = inference.analyse(&Uid::new("1.1").unwrap(), &[]);
+        let report = inference.analyse(&Uid::new("1.1").unwrap(), Headers::default().received());
         assert_eq!(report.state, ReportState::NotAnalysed);
         assert!(!report.reasons.is_empty());
         let reason = inference.network.unwrap_err();

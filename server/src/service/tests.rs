@@ -3,9 +3,9 @@
 use std::path::Path;
 
 use models::report::StudyReport;
-use pipeline::instance::Instance;
 use pipeline::reason::{Reason, ReasonCode};
 use pipeline::uid::Uid;
+use pipeline::unread::Received;
 
 use tokio::net::TcpStream;
 
@@ -15,7 +15,7 @@ use crate::worker::{Analyse, not_analysed};
 struct NoModel;
 
 impl Analyse for NoModel {
-    fn analyse(&mut self, study_uid: &Uid, _: &[Instance]) -> StudyReport {
+    fn analyse(&mut self, study_uid: &Uid, _: Received<'_>) -> StudyReport {
         let text = "a test has no model";
         not_analysed(
             study_uid,

@@ -1,6 +1,5 @@
 //! Waiting studies, their jobs, and what comes back.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use models::report::ReportState;
@@ -72,7 +71,7 @@ impl Assembler {
     async fn job_objects(&self, uid: &Uid) -> Objects {
         let held = self.open.get(uid).and_then(|study| study.objects.as_ref());
         if let Some(objects) = held {
-            return Objects::Read(Arc::clone(&objects.instances));
+            return Objects::Read(objects.headers.clone());
         }
         let state = &self.parts.state;
         Objects::Paths(self.insist(|| state.paths_of(uid)).await)
