@@ -6,6 +6,7 @@
 mod header;
 mod part10;
 mod salvage;
+mod text;
 mod walk;
 
 use std::fs::File;
@@ -21,6 +22,8 @@ use crate::uid::Uid;
 use crate::unread::UnreadObject;
 
 pub use part10::{META_BYTES_MAX, MetaParse, cut_short, parse_part10_meta, part10_head};
+
+pub use text::{CharsetError, FallbackCharset};
 
 pub(crate) use header::is_ct_image;
 use header::{Header, Origin};
@@ -170,11 +173,7 @@ impl ObjectFile {
     }
 
     /// Reads the header, and checks that the pixels are all there.
-    fn read_to_pixels(
-        &mut self,
-        header: &mut Header,
-        limits: &Limits,
-    ) -> Result<WalkEnd, Refusal> {
+    fn read_to_pixels(&mut self, header: &mut Header, limits: &Limits) -> Result<WalkEnd, Refusal> {
         let end = match self.layout {
             Layout::Native(encoding) | Layout::Encapsulated(encoding) => {
                 let end = self.walk_header(encoding, header, limits)?;

@@ -447,7 +447,11 @@ impl<'a, R: Read> Walker<'a, R> {
             return Ok(outer);
         }
         let kept = outer == Encoding::ExplicitBig && self.item_follows(outer)?;
-        Ok(if kept { outer } else { Encoding::ImplicitLittle })
+        Ok(if kept {
+            outer
+        } else {
+            Encoding::ImplicitLittle
+        })
     }
 
     fn item_follows(&mut self, encoding: Encoding) -> Result<bool, Refusal> {
@@ -457,11 +461,7 @@ impl<'a, R: Read> Walker<'a, R> {
     }
 
     /// How the elements of an item that ends at `end` are encoded, by the first of them.
-    fn encoding_of_item(
-        &mut self,
-        usual: Encoding,
-        end: Option<u64>,
-    ) -> Result<Encoding, Refusal> {
+    fn encoding_of_item(&mut self, usual: Encoding, end: Option<u64>) -> Result<Encoding, Refusal> {
         let head = <[u8; 8]>::try_from(self.look_ahead(8)?);
         let (Ok(head), true) = (head, self.left(end) >= 8) else {
             return Ok(usual);
@@ -477,7 +477,11 @@ impl<'a, R: Read> Walker<'a, R> {
                 let length = usual.u32([a, b, c, d]);
                 let fits = length == UNDEFINED_LENGTH || u64::from(length) <= self.left(end);
                 let well = fits && self.fits(tag, 8, length, Encoding::ImplicitLittle)?;
-                Ok(if well { Encoding::ImplicitLittle } else { usual })
+                Ok(if well {
+                    Encoding::ImplicitLittle
+                } else {
+                    usual
+                })
             }
             (Encoding::ImplicitLittle, Some(vr)) => {
                 let stated = StandardDataDictionary
@@ -541,7 +545,8 @@ impl<'a, R: Read> Walker<'a, R> {
     fn ends_at(&self, offset: usize) -> bool {
         let at = Some(self.position + offset as u64);
         self.path.iter().any(|level| {
-            level.end == at || matches!(level.item, Item::Inside { end } if end.is_some() && end == at)
+            level.end == at
+                || matches!(level.item, Item::Inside { end } if end.is_some() && end == at)
         })
     }
 

@@ -293,7 +293,11 @@ fn read_headers(candidates: &[Candidate], limits: &Limits) -> Headers {
                 why: unread.reason.text.clone(),
             });
         }
-        if result.as_ref().err().is_none_or(|one| counts(candidate, one)) {
+        if result
+            .as_ref()
+            .err()
+            .is_none_or(|one| counts(candidate, one))
+        {
             headers.objects.push(result);
         }
     }

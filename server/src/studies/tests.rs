@@ -558,7 +558,8 @@ async fn objects_that_name_no_study_have_one_row_for_each_session_and_it_is_foun
 }
 
 #[tokio::test]
-async fn an_object_of_which_its_sender_and_its_header_disagree_is_kept_and_a_problem_of_its_study() {
+async fn an_object_of_which_its_sender_and_its_header_disagree_is_kept_and_a_problem_of_its_study()
+{
     let folder = tempfile::tempdir().unwrap();
     let mut scene = Scene::start(folder.path()).await;
     let object = slice("1.1.1.1");
