@@ -214,8 +214,8 @@ impl TextReader {
 /// the upper half are in no text, and what it cannot decode that decoder writes as `\\ooo`.
 fn is_possible(text: &str, bytes: &[u8]) -> bool {
     let controls = text.chars().any(|one| ('\u{80}'..='\u{9F}').contains(&one));
-    let backslashes = bytes.iter().filter(|byte| **byte == b'\\').count();
-    !controls && text.matches('\\').count() <= backslashes
+    let parts = bytes.split(|byte| *byte == b'\\').count();
+    !controls && text.split('\\').count() <= parts
 }
 
 /// Letters of the words that have any beyond ASCII.

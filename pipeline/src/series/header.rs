@@ -33,7 +33,7 @@ const DERIVED_TYPES: [&str; 13] = [
     "PROT",
 ];
 
-const HEAD_WORDS: [&str; 27] = [
+const HEAD_WORDS: [&str; 42] = [
     "HEAD",
     "BRAIN",
     "SKULL",
@@ -61,13 +61,39 @@ const HEAD_WORDS: [&str; 27] = [
     "SCHÄDEL",
     "HOOFD",
     "GLOWA",
+    "NCCT",
+    "STROKE",
+    "CEREB",
+    "HD",
+    "ГМ",
+    "ОГМ",
+    "МИ",
+    "МИЫ",
+    "BOSH",
+    "MIYA",
+    "GOLOVA",
+    "GOLOVY",
+    "MOZG",
+    "MOZGA",
+    "CEREBELLUM",
 ];
-const HEAD_STEMS: [&str; 5] = ["ГОЛОВ", "МОЗГ", "ЧЕРЕП", "БАС", "МИЯ"];
-const OTHER_BODY_WORDS: [&str; 40] = [
+const HEAD_STEMS: [&str; 9] = [
+    "ГОЛОВ",
+    "МОЗГ",
+    "ЧЕРЕП",
+    "БАС",
+    "МИЯ",
+    "ИНСУЛЬТ",
+    "КРАНИ",
+    "NEUROCRAN",
+    "GOLOVN",
+];
+const OTHER_BODY_WORDS: [&str; 58] = [
     "NECK",
     "CHEST",
     "THORAX",
     "LUNG",
+    "LUNGS",
     "HEART",
     "CARDIAC",
     "CORONARY",
@@ -92,6 +118,7 @@ const OTHER_BODY_WORDS: [&str; 40] = [
     "EXTREMITY",
     "LIVER",
     "KIDNEY",
+    "KIDNEYS",
     "COLON",
     "AORTA",
     "HALS",
@@ -104,8 +131,45 @@ const OTHER_BODY_WORDS: [&str; 40] = [
     "CTSPINE",
     "WHOLEBODY",
     "BREAST",
+    "LWS",
+    "HWS",
+    "BWS",
+    "SINUS",
+    "SINUSES",
+    "ОГК",
+    "ОБП",
+    "ОМТ",
+    "ШОП",
+    "ППН",
+    "ТАЗ",
+    "КТГ",
+    "KOKRAK",
+    "BOYIN",
+    "OPKA",
+    "QORIN",
 ];
-const OTHER_BODY_STEMS: [&str; 7] = ["ABDOM", "GRUDN", "ГРУД", "ЛЕГК", "БРЮШ", "ШЕЯ", "ПОЗВОН"];
+const OTHER_BODY_STEMS: [&str; 20] = [
+    "ABDOM",
+    "GRUDN",
+    "ГРУД",
+    "ЛЕГК",
+    "БРЮШ",
+    "ШЕЯ",
+    "ШЕИ",
+    "ШЕЙН",
+    "ПОЗВОН",
+    "ТАЗА",
+    "ПОЧК",
+    "ПЕЧЕН",
+    "СЕРДЦ",
+    "КОЛЕН",
+    "КЕУДЕ",
+    "ӨКПЕ",
+    "МОЙЫН",
+    "ОМЫРТҚ",
+    "UMURTQ",
+    "КОНЕЧНОСТ",
+];
 
 /// The header's word on one stack.
 #[derive(Clone, Debug)]

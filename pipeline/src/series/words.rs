@@ -65,8 +65,9 @@ const CONTRAST_WORDS: [&str; 12] = [
 
 /// Words that may mean contrast, and as often something else: `CONT` is also *continuous*, `INJ`
 /// *injury*, `MC` *motion correction*, `POST` *posterior*. Alone they prove nothing.
-const DOUBTFUL_CONTRAST_WORDS: [&str; 8] =
-    ["CONT", "INJ", "MC", "POST", "DELAY", "DELAYED", "ART", "VEN"];
+const DOUBTFUL_CONTRAST_WORDS: [&str; 8] = [
+    "CONT", "INJ", "MC", "POST", "DELAY", "DELAYED", "ART", "VEN",
+];
 
 /// Beginnings of such words.
 const CONTRAST_STEMS: [&str; 8] = [
@@ -81,13 +82,35 @@ const CONTRAST_STEMS: [&str; 8] = [
 ];
 
 /// Words for examinations that are never plain.
-const VESSEL_WORDS: [&str; 21] = [
-    "CTA", "CTV", "CTP", "CTAP", "TDMA", "PERF", "PCT", "PBV", "CBF", "CBV", "BOLUS", "КТА",
-    "КТП", "MTT", "TTP", "TMAX", "MONITORING", "PREMONITORING", "TRACKER", "SURESTART", "WILLIS",
+const VESSEL_WORDS: [&str; 23] = [
+    "DSA",
+    "VPCT",
+    "CTA",
+    "CTV",
+    "CTP",
+    "CTAP",
+    "TDMA",
+    "PERF",
+    "PCT",
+    "PBV",
+    "CBF",
+    "CBV",
+    "BOLUS",
+    "КТА",
+    "КТП",
+    "MTT",
+    "TTP",
+    "TMAX",
+    "MONITORING",
+    "PREMONITORING",
+    "TRACKER",
+    "SURESTART",
+    "WILLIS",
 ];
 
 /// Beginnings of such words.
-const VESSEL_STEMS: [&str; 19] = [
+const VESSEL_STEMS: [&str; 20] = [
+    "VENOGRA",
     "ANGIO",
     "АНГИО",
     "PERFUS",
@@ -109,28 +132,69 @@ const VESSEL_STEMS: [&str; 19] = [
     "ВИЛЛИЗ",
 ];
 
+/// Parts of such words, wherever they stand: `HeadAngio`, `CarotisAngio`.
+const VESSEL_PARTS: [&str; 4] = ["ANGIO", "АНГИО", "PERFUSION", "ПЕРФУЗИ"];
+
 /// Words for a localiser.
-const LOCALIZER_WORDS: [&str; 10] = [
-    "SCOUT", "SCOUTS", "SCOUTVIEW", "SURVIEW", "SCANO", "TOPO", "PILOT", "SCANOGRAPHY", "ОБЗОРНАЯ",
+const LOCALIZER_WORDS: [&str; 11] = [
+    "DUALSCANO",
+    "SCOUT",
+    "SCOUTS",
+    "SCOUTVIEW",
+    "SURVIEW",
+    "SCANO",
+    "TOPO",
+    "PILOT",
+    "SCANOGRAPHY",
+    "ОБЗОРНАЯ",
     "DUALSCOUT",
 ];
 
 /// Beginnings of such words.
 const LOCALIZER_STEMS: [&str; 8] = [
-    "LOCALIZER", "LOCALISER", "TOPOGRAM", "SCANOGRAM", "ТОПОГРАМ", "СКАНОГРАМ", "СКАУТ",
+    "LOCALIZER",
+    "LOCALISER",
+    "TOPOGRAM",
+    "SCANOGRAM",
+    "ТОПОГРАМ",
+    "СКАНОГРАМ",
+    "СКАУТ",
     "ЛОКАЛАЙЗЕР",
 ];
 
 /// Words beside one for a localiser that make it what the slices were planned by.
 const BY_LOCALIZER_AFTER: [&str; 8] = [
-    "ALIGNED", "ALIGN", "ALIGNMENT", "BASED", "MATCHED", "PLANNED", "REF", "REFERENCED",
+    "ALIGNED",
+    "ALIGN",
+    "ALIGNMENT",
+    "BASED",
+    "MATCHED",
+    "PLANNED",
+    "REF",
+    "REFERENCED",
 ];
 const BY_LOCALIZER_BEFORE: [&str; 8] = ["NO", "WITHOUT", "WO", "FROM", "TO", "BY", "БЕЗ", "ПО"];
 
 /// Words for what is computed from slices, or pictured from them.
 const DERIVED_WORDS: [&str; 19] = [
-    "MPR", "MPRS", "MIP", "MIPS", "MINIP", "TMIP", "VRT", "SSD", "CPR", "REFORMAT", "REFORMATS",
-    "REFORMATTED", "SCREENSAVE", "SCREENSHOT", "SUBTRACTION", "SUBTRACTED", "SUMMARY", "МПР",
+    "MPR",
+    "MPRS",
+    "MIP",
+    "MIPS",
+    "MINIP",
+    "TMIP",
+    "VRT",
+    "SSD",
+    "CPR",
+    "REFORMAT",
+    "REFORMATS",
+    "REFORMATTED",
+    "SCREENSAVE",
+    "SCREENSHOT",
+    "SUBTRACTION",
+    "SUBTRACTED",
+    "SUMMARY",
+    "МПР",
     "РЕФОРМАТ",
 ];
 
@@ -139,15 +203,38 @@ const DERIVED_STEMS: [&str; 3] = ["RENDER", "SCREENSAV", "РЕНДЕР"];
 
 /// Words that say with `DOSE` that it is a page about dose, and no slices.
 const DOSE_PAGE_WORDS: [&str; 17] = [
-    "REPORT", "INFO", "INFORMATION", "PAGE", "SHEET", "RECORD", "SUMMARY", "SR", "RDSR", "DLP",
-    "CTDI", "CTDIVOL", "STRUCTURED", "TABLE", "LOG", "ОТЧЕТ", "ПРОТОКОЛ",
+    "REPORT",
+    "INFO",
+    "INFORMATION",
+    "PAGE",
+    "SHEET",
+    "RECORD",
+    "SUMMARY",
+    "SR",
+    "RDSR",
+    "DLP",
+    "CTDI",
+    "CTDIVOL",
+    "STRUCTURED",
+    "TABLE",
+    "LOG",
+    "ОТЧЕТ",
+    "ПРОТОКОЛ",
 ];
 
 /// Words that leave `DOSE` the matter itself: `PATIENT DOSE`, `DOSE 999`.
 const DOSE_COMPANIONS: [&str; 10] = [
-    "DOSE", "PATIENT", "TOTAL", "EXAM", "SCAN", "CT", "RADIATION", "XRAY", "ДОЗА", "ДОЗЫ",
+    "DOSE",
+    "PATIENT",
+    "TOTAL",
+    "EXAM",
+    "SCAN",
+    "CT",
+    "RADIATION",
+    "XRAY",
+    "ДОЗА",
+    "ДОЗЫ",
 ];
-
 
 /// How many words a negation reaches over: `W/O INTRAVENOUS IODINATED CONTRAST`.
 const NEGATION_REACH: usize = 3;
@@ -164,6 +251,7 @@ impl Words {
             .collect();
         let upper = upper
             .replace("W/O", " WO ")
+            .replace("(-)", " NONE ")
             .replace(" C- ", " NC ")
             .replace(" С- ", " NC ");
         Self(
@@ -247,8 +335,7 @@ impl Words {
     /// Whether the word for contrast at `index` is denied by what follows it: `CONTRAST: NONE`, but
     /// not `CONTRAST NO 2`.
     fn denied_after(&self, index: usize) -> bool {
-        let is_number =
-            |word: &String| word.bytes().all(|byte| byte.is_ascii_digit());
+        let is_number = |word: &String| word.bytes().all(|byte| byte.is_ascii_digit());
         self.is_any(index.checked_add(1), &NEGATIONS_AFTER)
             && !self.0.get(index + 2).is_some_and(is_number)
     }
@@ -291,6 +378,7 @@ fn is_contrast(word: &str) -> bool {
         || VESSEL_WORDS.contains(&word)
         || begins(word, &CONTRAST_STEMS)
         || begins(word, &VESSEL_STEMS)
+        || VESSEL_PARTS.iter().any(|part| word.contains(part))
 }
 
 fn begins(word: &str, stems: &[&str]) -> bool {

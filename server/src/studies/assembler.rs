@@ -259,7 +259,7 @@ impl Assembler {
                 let homeless = unread.study_uid.is_none();
                 let added = study.add_unread(*unread, at, &self.limits);
                 if homeless {
-                    study.row.patient.study_description = homeless_description(&row.peer);
+                    study.row.patient.study_description = homeless_description(row);
                 }
                 added
             }
@@ -376,8 +376,12 @@ impl Assembler {
 }
 
 /// What stands in the list where the study's description would.
-fn homeless_description(peer: &str) -> String {
-    let sender = if peer.is_empty() { "the disk" } else { peer };
+fn homeless_description(row: &ObjectRow) -> String {
+    let sender = match (row.peer.as_str(), row.channel) {
+        ("", None) => "the disk",
+        ("", Some(_)) => "a sender without a name",
+        (peer, _) => peer,
+    };
     format!("Unreadable objects from {sender} that name no study")
 }
 
