@@ -20,7 +20,7 @@ pub enum ReasonCode {
     ConflictingDuplicate,
     /// The same object came more than once.
     Duplicate,
-    /// Objects of the study could not be read.
+    /// Objects of the study could not be read, or were not taken.
     UnreadObjects,
 
     // Series.

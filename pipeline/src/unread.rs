@@ -55,6 +55,20 @@ impl UnreadObject {
         }
     }
 
+    /// An object that could be read, and was not taken for another reason, still to be named.
+    pub fn refused(instance: &Instance) -> Self {
+        let reason = Reason::new(ReasonCode::UnreadObjects, "It was not taken.");
+        Self {
+            sop_instance_uid: Some(instance.sop_instance_uid.clone()),
+            sop_class_uid: Some(instance.sop_class_uid.clone()),
+            transfer_syntax_uid: Some(instance.transfer_syntax_uid.clone()),
+            study_uid: Some(instance.study_uid.clone()),
+            series_uid: Some(instance.series_uid.clone()),
+            study: instance.study.clone(),
+            ..Self::unknown(instance.path.clone(), reason)
+        }
+    }
+
     /// Whether slices of a CT may be in it: not where its class is one of the standard's that holds
     /// none, for then the result would be the same had it been read.
     pub fn may_hold_slices(&self) -> bool {

@@ -117,8 +117,9 @@ impl Headers {
 pub enum Objects {
     /// Their headers.
     Read(Headers),
-    /// Their files, in the order in which they came: the headers of a long queue are not kept.
-    Paths(Vec<PathBuf>),
+    /// Their files, in the order in which they came, and what was not taken: the headers of a long
+    /// queue are not kept.
+    Paths(Vec<PathBuf>, Vec<UnreadObject>),
 }
 
 /// One study for a worker.
@@ -267,14 +268,14 @@ impl Worker {
     fn headers(&self, objects: &Objects) -> Headers {
         match objects {
             Objects::Read(headers) => headers.clone(),
-            Objects::Paths(paths) => read_headers(paths, &self.limits),
+            Objects::Paths(paths, refused) => read_headers(paths, refused.clone(), &self.limits),
         }
     }
 }
 
-/// The headers of `paths`, until they exceed the limit of a study.
-pub fn read_headers(paths: &[PathBuf], limits: &Limits) -> Headers {
-    let (mut instances, mut unread) = (Vec::new(), Vec::new());
+/// The headers of `paths`, until they exceed the limit of a study, and what was `refused`.
+pub fn read_headers(paths: &[PathBuf], refused: Vec<UnreadObject>, limits: &Limits) -> Headers {
+    let (mut instances, mut unread) = (Vec::new(), refused);
     let mut counted = 0;
     for path in paths {
         if counted > limits.study_instances_max {
@@ -341,7 +342,7 @@ mod tests {
                 internal_id: 1,
                 generation: 1,
             },
-            objects: Objects::Paths(Vec::new()),
+            objects: Objects::Paths(Vec::new(), Vec::new()),
         }
     }
 

@@ -100,6 +100,20 @@ impl Layout {
         }
     }
 
+    /// The syntax of a native data set that is not in the `stated` order of bytes: its pixels are
+    /// not either.
+    fn native_syntax(self, stated: Self) -> Option<Uid> {
+        match (self, stated) {
+            (Self::Native(encoding), Self::Native(other)) if encoding != other => {
+                let swapped = [encoding, other].contains(&Encoding::ExplicitBig);
+                Uid::new(encoding.transfer_syntax())
+                    .ok()
+                    .filter(|_| swapped)
+            }
+            _ => None,
+        }
+    }
+
     fn corrected(self, first_bytes: &[u8]) -> Self {
         match self {
             Self::Native(encoding) => Self::Native(encoding.corrected(first_bytes)),
@@ -144,7 +158,9 @@ impl ObjectFile {
                     sop_instance,
                     dataset_offset,
                 } => {
-                    let layout = Layout::of(&transfer_syntax).corrected(&prefix[dataset_offset..]);
+                    let stated = Layout::of(&transfer_syntax);
+                    let layout = stated.corrected(&prefix[dataset_offset..]);
+                    let transfer_syntax = layout.native_syntax(stated).unwrap_or(transfer_syntax);
                     return Ok(Self {
                         file,
                         file_bytes,

@@ -354,9 +354,13 @@ fn home_of(unread: &UnreadObject, homes: &mut BTreeMap<String, Uid>) -> Uid {
         hash.update(unread.path.to_string_lossy().as_bytes());
         hash.finish().to_uid()
     };
-    let patient = format!("{}\\{}", unread.study.patient_id, unread.study.patient_name);
     let stated = unread.study_uid.clone();
-    stated.unwrap_or_else(|| homes.entry(patient).or_insert_with(made).clone())
+    stated.unwrap_or_else(|| {
+        homes
+            .entry(unread.study.whom())
+            .or_insert_with(made)
+            .clone()
+    })
 }
 
 /// A path, fit for a terminal.

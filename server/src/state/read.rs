@@ -7,6 +7,7 @@ use jiff::Timestamp;
 use pipeline::content::ContentHash;
 use pipeline::reason::Reason;
 use pipeline::uid::Uid;
+use pipeline::unread::UnreadObject;
 use sqlx::any::AnyRow;
 use sqlx::{AnyPool, Row};
 
@@ -165,6 +166,31 @@ impl State {
                 .await?;
         rows.iter()
             .map(|row| Ok(self.data_dir.join(text(row, "path")?)))
+            .collect()
+    }
+
+    /// The objects of a study that were not taken, as far as is remembered.
+    ///
+    /// # Errors
+    ///
+    /// [`StateError`].
+    pub async fn refused_of(&self, uid: &Uid) -> Result<Vec<UnreadObject>, StateError> {
+        let rows = sqlx::query(
+            "SELECT * FROM problems WHERE study_uid = $1 AND path IS NULL
+                 AND reason LIKE '%\"unread_objects\"%' ORDER BY id LIMIT $2",
+        )
+        .bind(uid.as_str())
+        .bind(LIST_ROWS_MAX)
+        .fetch_all(&self.readers)
+        .await?;
+        rows.iter()
+            .map(|row| {
+                let problem = problem(row)?;
+                let mut object = UnreadObject::unknown(PathBuf::new(), problem.reason);
+                object.sop_instance_uid = problem.sop_instance_uid;
+                object.study_uid = problem.study_uid;
+                Ok(object)
+            })
             .collect()
     }
 

@@ -206,6 +206,7 @@ impl Assembler {
         for one in scanned {
             match one {
                 Scanned::Object(object) => self.take_object(*object).await,
+                Scanned::Refused(object, peer) => self.take_refused(*object, peer).await,
                 Scanned::Finished(session) => self.finish_session(session).await,
                 Scanned::Broken(session) => self.break_session(session),
             }
@@ -272,10 +273,39 @@ impl Assembler {
     /// a session brings of one patient, so that it stands in the list. Its UID is made from the
     /// first such object, so that it is no other study's.
     fn home_of(&mut self, session: Option<u64>, row: &ObjectRow, unread: &UnreadObject) -> Uid {
-        let patient = format!("{}\\{}", unread.study.patient_id, unread.study.patient_name);
         let made = || row.content.to_uid();
-        let home = self.homes.entry((session, patient)).or_insert_with(made);
+        let whom = (session, unread.study.whom());
+        let home = self.homes.entry(whom).or_insert_with(made);
         home.clone()
+    }
+
+    /// A study that is known lacks an object that was not taken: its result says so. One of which
+    /// nothing else came is no study here; its sender knows.
+    async fn take_refused(&mut self, object: UnreadObject, peer: String) {
+        let Some(uid) = object.study_uid.clone() else {
+            return;
+        };
+        let state = self.parts.state.clone();
+        let known =
+            self.open.contains_key(&uid) || self.insist(|| state.study_row(&uid)).await.is_some();
+        if !known {
+            return;
+        }
+        self.open_study(&uid).await;
+        self.turn.changes.problems.push(Problem {
+            at: self.now(),
+            study_uid: Some(uid.clone()),
+            sop_instance_uid: object.sop_instance_uid.clone(),
+            path: None,
+            peer: peer.clone(),
+            reason: object.reason.clone(),
+        });
+        if let Some(study) = self.open.get_mut(&uid) {
+            study.add_refused(object);
+            self.turn.changed.insert(uid.clone());
+        }
+        let moment = self.moment(&peer);
+        self.happen(&uid, StudyEvent::InstanceArrived, moment);
     }
 
     fn tell_unreadable(&mut self, row: &ObjectRow, reason: &Reason) {
@@ -331,8 +361,9 @@ impl Assembler {
     async fn read_objects(&self, uid: &Uid) -> Objects {
         let state = &self.parts.state;
         let paths = self.insist(|| state.paths_of(uid)).await;
+        let refused = self.insist(|| state.refused_of(uid)).await;
         let limits = Arc::clone(&self.limits);
-        let read = spawn_blocking(move || Objects::read(&paths, &limits)).await;
+        let read = spawn_blocking(move || Objects::read(&paths, refused, &limits)).await;
         read.unwrap_or_default()
     }
 

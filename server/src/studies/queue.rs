@@ -74,7 +74,8 @@ impl Assembler {
             return Objects::Read(objects.headers.clone());
         }
         let state = &self.parts.state;
-        Objects::Paths(self.insist(|| state.paths_of(uid)).await)
+        let paths = self.insist(|| state.paths_of(uid)).await;
+        Objects::Paths(paths, self.insist(|| state.refused_of(uid)).await)
     }
 
     /// A worker is done with a study; objects that came in the meantime lead to another round.

@@ -17,6 +17,8 @@ use crate::state::ObjectRow;
 pub(super) enum Scanned {
     /// An object.
     Object(Box<ScannedObject>),
+    /// An object that was not taken, and who sent it.
+    Refused(Box<UnreadObject>, String),
     /// A sender says that there is no more.
     Finished(u64),
     /// A sender broke off.
@@ -39,6 +41,7 @@ pub(super) struct ScannedObject {
 /// Reads the headers of a batch, in order. Blocking.
 pub(super) fn scan(events: Vec<IntakeEvent>, at: Timestamp, limits: &Limits) -> Vec<Scanned> {
     let scan_one = |event| match event {
+        IntakeEvent::Refused { peer, object, .. } => Scanned::Refused(object, peer),
         IntakeEvent::SessionFinished { session } => Scanned::Finished(session),
         IntakeEvent::SessionBroken { session } => Scanned::Broken(session),
         IntakeEvent::Stored {

@@ -171,6 +171,13 @@ impl Study {
         }
     }
 
+    /// Takes note of an object that was not taken.
+    pub(super) fn add_refused(&mut self, object: UnreadObject) {
+        self.revision += 1;
+        let objects = self.objects.get_or_insert_default();
+        Arc::make_mut(&mut objects.headers.unread).push(object);
+    }
+
     /// Takes the first object's word for who the patient is, and tells if another one disagrees.
     fn patient_problem(&mut self, instance: &Instance) -> Option<Reason> {
         let says = PatientFacts::from(&instance.study);
@@ -191,9 +198,10 @@ impl Study {
 }
 
 impl Objects {
-    /// Reads the headers of the objects at `paths` again. Blocking.
-    pub(super) fn read(paths: &[PathBuf], limits: &Limits) -> Self {
-        let headers = read_headers(paths, limits);
+    /// Reads the headers of the objects at `paths` again, besides those that were `refused`.
+    /// Blocking.
+    pub(super) fn read(paths: &[PathBuf], refused: Vec<UnreadObject>, limits: &Limits) -> Self {
+        let headers = read_headers(paths, refused, limits);
         let instances = headers.instances.iter();
         let uids = instances.clone().map(|one| one.sop_instance_uid.clone());
         Self {

@@ -514,6 +514,48 @@ async fn an_object_cut_after_the_result_opens_its_study_again() {
 }
 
 #[tokio::test]
+async fn an_object_that_was_not_taken_is_missing_from_its_study_also_after_a_restart() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut scene = Scene::start(folder.path()).await;
+    let refused = |study: &str| {
+        let reason = Reason::new(ReasonCode::UnreadObjects, "It was not taken: too large.");
+        let mut object = pipeline::unread::UnreadObject::unknown(PathBuf::new(), reason);
+        object.study_uid = Some(uid(study));
+        object.sop_instance_uid = Some(uid("1.1.1.9"));
+        IntakeEvent::Refused {
+            session: 1,
+            peer: "CT1".to_owned(),
+            object: Box::new(object),
+        }
+    };
+    // Of a study of which nothing else came there is no row.
+    scene.intake.send(refused("7.7")).await.unwrap();
+    scene.store(1, slice("1.1.1.1")).await;
+    scene.intake.send(refused("1.1")).await.unwrap();
+    scene.told("study_receiving").await;
+    scene.finish(1).await;
+    scene.quiet();
+    let said = |study: &StudyDetails| study.study.result.reasons[0].text.clone();
+    let study = scene.until(|study| study.study.state.is_terminal()).await;
+    assert_eq!(said(&study), "1 objects, 1 missing");
+    assert_eq!(scene.state.worklist(9, 0).await.unwrap().total, 1);
+    scene.studies.stop().await;
+
+    let mut scene = Scene::start(folder.path()).await;
+    scene.store(1, slice("1.1.1.2")).await;
+    scene.told("study_receiving").await;
+    scene.quiet();
+    let study = scene.until(|study| study.rounds.len() == 2).await;
+    assert_eq!(said(&study), "2 objects, 1 missing");
+    scene.store(2, slice("1.1.1.9")).await;
+    scene.told("study_receiving").await;
+    scene.quiet();
+    let study = scene.until(|study| study.rounds.len() == 3).await;
+    assert_eq!(said(&study), "3 objects");
+    scene.studies.stop().await;
+}
+
+#[tokio::test]
 async fn objects_that_name_no_study_have_one_row_for_each_session_and_it_is_found_again() {
     let folder = tempfile::tempdir().unwrap();
     let mut scene = Scene::start(folder.path()).await;
