@@ -160,7 +160,9 @@ impl<'a> Received<'a> {
             (Some(uid), _) => format!("the first is object {uid}"),
             (None, _) => "its name is not known".to_owned(),
         };
-        let homeless = if first.study_uid.is_none() {
+        // Beside others they were filed with them, whatever can be read of them now.
+        let filed = !self.instances.is_empty() || missing.iter().any(|one| one.study_uid.is_some());
+        let homeless = if !filed {
             " They do not say which study they belong to, so another study of this list may lack \
              slices: look there, and at the sender."
         } else {

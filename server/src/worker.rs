@@ -278,18 +278,14 @@ pub fn read_headers(paths: &[PathBuf], refused: Vec<UnreadObject>, limits: &Limi
     let (mut instances, mut unread) = (Vec::new(), refused);
     let mut counted = 0;
     for path in paths {
-        if counted > limits.study_instances_max {
-            break;
-        }
         match read_object(path, limits) {
-            Ok(instance) => {
+            Ok(instance) if counted <= limits.study_instances_max => {
                 counted += instance.counted();
                 instances.push(instance);
             }
-            Err(object) => {
-                counted += 1;
-                unread.push(*object);
-            }
+            Err(object) if unread.len() <= limits.study_instances_max => unread.push(*object),
+            // More than the limit is seen to be more by the one above it.
+            Ok(_) | Err(_) => {}
         }
     }
     Headers {

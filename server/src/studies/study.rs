@@ -158,8 +158,7 @@ impl Study {
         self.revision += u64::from(may_hold_slices);
         let mut problems = vec![object.reason.clone()];
         let objects = self.objects.get_or_insert_default();
-        if objects.counted <= limits.study_instances_max {
-            objects.counted += 1;
+        if objects.headers.unread.len() <= limits.study_instances_max {
             Arc::make_mut(&mut objects.headers.unread).push(object);
         } else {
             problems.push(too_many(limits));
@@ -206,7 +205,7 @@ impl Objects {
         let uids = instances.clone().map(|one| one.sop_instance_uid.clone());
         Self {
             uids: uids.collect(),
-            counted: instances.map(Instance::counted).sum::<usize>() + headers.unread.len(),
+            counted: instances.map(Instance::counted).sum(),
             headers,
         }
     }
