@@ -162,11 +162,11 @@ impl<'a> Received<'a> {
         };
         // Beside others they were filed with them, whatever can be read of them now.
         let filed = !self.instances.is_empty() || missing.iter().any(|one| one.study_uid.is_some());
-        let homeless = if !filed {
+        let homeless = if filed {
+            ""
+        } else {
             " They do not say which study they belong to, so another study of this list may lack \
              slices: look there, and at the sender."
-        } else {
-            ""
         };
         let text = format!(
             "{} of {} objects could not be read, so slices may be missing; {named}: {}{homeless}",

@@ -88,7 +88,7 @@ const HEAD_STEMS: [&str; 9] = [
     "NEUROCRAN",
     "GOLOVN",
 ];
-const OTHER_BODY_WORDS: [&str; 58] = [
+const OTHER_BODY_WORDS: [&str; 57] = [
     "NECK",
     "CHEST",
     "THORAX",
@@ -142,7 +142,6 @@ const OTHER_BODY_WORDS: [&str; 58] = [
     "ШОП",
     "ППН",
     "ТАЗ",
-    "КТГ",
     "KOKRAK",
     "BOYIN",
     "OPKA",

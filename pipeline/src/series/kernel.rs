@@ -26,9 +26,9 @@ const SHARP_STEMS: [&str; 5] = ["КОСТ", "BONEPL", "KOST", "HIRES", "LUNGE"];
 
 /// What a description says of bone. Shorter than the kernels' own list: there `ULTRA` is a sharp
 /// kernel, in a description it is a low dose.
-const SHARP_DESCRIPTION_WORDS: [&str; 17] = [
+const SHARP_DESCRIPTION_WORDS: [&str; 16] = [
     "BONE", "BONES", "BONEPLUS", "BONE+", "EDGE", "LUNG", "SHARP", "EAR", "PETROUS", "KNOCHEN",
-    "HUESO", "OSSO", "OSSEUX", "OSSEUSE", "BOT", "BN", "OS",
+    "HUESO", "OSSO", "OSSEUX", "OSSEUSE", "BOT", "BN",
 ];
 /// Bone in Uzbek and Kazakh; behind the word for head it is the skull.
 const BONE_UNLESS_SKULL: [&str; 4] = ["SUYAK", "СҮЙЕК", "СУЙЕК", "СУЯК"];

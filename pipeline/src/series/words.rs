@@ -82,7 +82,7 @@ const CONTRAST_STEMS: [&str; 8] = [
 ];
 
 /// Words for examinations that are never plain.
-const VESSEL_WORDS: [&str; 23] = [
+const VESSEL_WORDS: [&str; 22] = [
     "DSA",
     "VPCT",
     "CTA",
@@ -101,7 +101,6 @@ const VESSEL_WORDS: [&str; 23] = [
     "MTT",
     "TTP",
     "TMAX",
-    "MONITORING",
     "PREMONITORING",
     "TRACKER",
     "SURESTART",
@@ -136,7 +135,7 @@ const VESSEL_STEMS: [&str; 20] = [
 const VESSEL_PARTS: [&str; 4] = ["ANGIO", "АНГИО", "PERFUSION", "ПЕРФУЗИ"];
 
 /// Words for a localiser.
-const LOCALIZER_WORDS: [&str; 11] = [
+const LOCALIZER_WORDS: [&str; 10] = [
     "DUALSCANO",
     "SCOUT",
     "SCOUTS",
@@ -146,7 +145,6 @@ const LOCALIZER_WORDS: [&str; 11] = [
     "TOPO",
     "PILOT",
     "SCANOGRAPHY",
-    "ОБЗОРНАЯ",
     "DUALSCOUT",
 ];
 
