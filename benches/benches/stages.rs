@@ -70,7 +70,7 @@ fn stages(criterion: &mut Criterion) {
         let input = prepare(&volume, &contract).expect("a tensor");
         let objects = StudyObjects {
             study_uid: &instances.first().expect("an instance").study_uid,
-            instances: &instances,
+            received: (&instances).into(),
             doubts: &[],
         };
 

@@ -6,13 +6,13 @@ use std::iter;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use jiff::civil::DateTime;
-use pipeline::instance::Instance;
 use pipeline::limits::Limits;
 use pipeline::prepare::prepare_centred;
 use pipeline::reason::{Reason, ReasonCode};
 use pipeline::series::SeriesVerdict;
 use pipeline::study::{ScanVolume, StudyScans};
 use pipeline::uid::Uid;
+use pipeline::unread::Received;
 use pipeline::volume::{GeometryCertificate, PatientPoint, Volume};
 use serde::{Deserialize, Serialize};
 
@@ -75,8 +75,8 @@ impl std::fmt::Debug for Watch<'_> {
 pub struct StudyObjects<'a> {
     /// Study Instance UID.
     pub study_uid: &'a Uid,
-    /// Those that can be read, in any order.
-    pub instances: &'a [Instance],
+    /// Those that can be read, in any order, and those that cannot.
+    pub received: Received<'a>,
     /// What is known to be doubtful or lacking besides: with any of these the study is not whole,
     /// whatever its scans show.
     pub doubts: &'a [Reason],
@@ -94,7 +94,8 @@ pub struct Analysis {
     pub volume: Option<Volume>,
 }
 
-/// Analyses the plain head scans of a study, one after the other; the worst decides.
+/// Analyses the plain head scans of a study, one after the other; the worst decides. With objects
+/// that could not be read, and may hold slices, none of them ends as analysed.
 ///
 /// `network` may be the reason why there is none: the report then has the study's series and
 /// geometry, and ends as not analysed. Never panics: a fault inside becomes
@@ -165,9 +166,12 @@ impl Course {
         limits: &Limits,
         stages: &mut Stages<'_>,
     ) -> Result<(), Vec<Reason>> {
-        let mut scans = stages.run(Stage::Volume, || StudyScans::of(study.instances, limits));
+        let instances = study.received.instances;
+        let missing = study.received.missing_reason();
+        let doubts: Vec<Reason> = missing.iter().chain(study.doubts).cloned().collect();
+        let mut scans = stages.run(Stage::Volume, || StudyScans::of(instances, limits));
         while let Some(mut scan) = stages.run(Stage::Volume, || scans.next_scan()) {
-            scan.incomplete.extend(study.doubts.iter().cloned());
+            scan.incomplete.extend(doubts.iter().cloned());
             let (series_uids, acquired) = (scan.series_uids.clone(), scan.acquired);
             let result = match &mut network {
                 Ok(network) => one_scan(scan, Ok(network), stages),
@@ -177,7 +181,6 @@ impl Course {
         }
         self.series = scans.verdicts();
         if self.scans.is_empty() {
-            let doubts = study.doubts.iter().cloned();
             return Err(scans.no_usable_series().into_iter().chain(doubts).collect());
         }
         Ok(())
@@ -393,6 +396,7 @@ impl Stages<'_> {
 mod tests {
     use std::path::Path;
 
+    use pipeline::instance::Instance;
     use pipeline::intake::read_instance;
 
     use super::*;
@@ -439,7 +443,7 @@ mod tests {
         };
         let study = StudyObjects {
             study_uid: &uid,
-            instances,
+            received: Received::from(instances),
             doubts: &[],
         };
         analyse(study, network, &Limits::default(), watch)
@@ -529,6 +533,66 @@ mod tests {
         assert_eq!(report.state, ReportState::Partial);
         assert_eq!(report.reasons[0].code, ReasonCode::MissingSlices);
         assert!(!report.findings.is_empty());
+    }
+
+    #[test]
+    fn a_slice_that_cannot_be_read_makes_the_result_partial_wherever_it_lay() {
+        let (_folder, instances) = study("head");
+        let mut network = network(1);
+        for cut in [0, 16, 31] {
+            let mut read = instances.clone();
+            let lost = read.remove(cut);
+            let bytes = std::fs::read(&lost.path).unwrap();
+            let path = lost.path.with_extension("cut");
+            std::fs::write(&path, &bytes[..bytes.len() / 2]).unwrap();
+            let limits = Limits::default();
+            let unread = [*pipeline::intake::read_object(&path, &limits).unwrap_err()];
+            assert_eq!(unread[0].study_uid.as_ref(), Some(&lost.study_uid));
+            let received = Received {
+                instances: &read,
+                unread: &unread,
+            };
+            let watch = Watch {
+                elapsed_ms: &|| 0.0,
+                entered: &|_| {},
+            };
+            let network = Ok(&mut network);
+            let study = StudyObjects {
+                study_uid: &lost.study_uid,
+                received,
+                doubts: &[],
+            };
+            let report = analyse(study, network, &limits, watch).report;
+            assert_eq!(report.state, ReportState::Partial, "{cut}");
+            assert_ne!(report.priority, Priority::Routine, "{cut}");
+            let codes: Vec<_> = report.reasons.iter().map(|one| one.code).collect();
+            assert!(codes.contains(&ReasonCode::UnreadObjects), "{codes:?}");
+        }
+    }
+
+    #[test]
+    fn a_study_none_of_whose_objects_can_be_read_is_not_analysed_and_says_so() {
+        let cut = Reason::new(ReasonCode::Truncated, "It is cut.");
+        let unread = [pipeline::unread::UnreadObject::unknown("x".into(), cut)];
+        let received = Received {
+            instances: &[],
+            unread: &unread,
+        };
+        let watch = Watch {
+            elapsed_ms: &|| 0.0,
+            entered: &|_| {},
+        };
+        let uid = Uid::new("1.2.3").unwrap();
+        let network = Ok(&mut network(1));
+        let study = StudyObjects {
+            study_uid: &uid,
+            received,
+            doubts: &[],
+        };
+        let report = analyse(study, network, &Limits::default(), watch).report;
+        assert_eq!(report.state, ReportState::NotAnalysed);
+        let last = report.reasons.last().unwrap();
+        assert_eq!(last.code, ReasonCode::UnreadObjects);
     }
 
     #[test]

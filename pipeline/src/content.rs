@@ -4,6 +4,8 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use crate::uid::Uid;
+
 /// BLAKE3 over the transfer syntax UID, a NUL, and the data set's bytes as received.
 ///
 /// The preamble and the file meta group are left out, so the same object is recognised whether it
@@ -21,6 +23,14 @@ impl ContentHash {
             }
         }
         text
+    }
+
+    /// A UID made from the hash (PS3.5 annex B.2), for what has none of its own.
+    pub fn to_uid(self) -> Uid {
+        let [first, ..] = self.0.as_chunks::<16>().0 else {
+            return Uid::of_number(0);
+        };
+        Uid::of_number(u128::from_be_bytes(*first))
     }
 
     /// Reads 64 hexadecimal digits; `None` for anything else.

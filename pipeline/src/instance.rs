@@ -69,6 +69,13 @@ pub struct StudyHeader {
     pub institution_name: String,
 }
 
+impl StudyHeader {
+    /// Whom it speaks of: the same text for the same patient. For telling apart, not for showing.
+    pub fn whom(&self) -> String {
+        format!("{}\\{}", self.patient_id, self.patient_name)
+    }
+}
+
 /// Facts of the series and equipment levels, as one instance states them.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct SeriesHeader {

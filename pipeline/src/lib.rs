@@ -18,6 +18,7 @@ pub mod reason;
 pub mod series;
 pub mod study;
 pub mod uid;
+pub mod unread;
 pub mod volume;
 
 #[cfg(test)]

@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::intake::FallbackCharset;
+
 /// What the pipeline refuses to exceed. Full means a clear refusal, never a guess.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -26,6 +28,10 @@ pub struct Limits {
     pub frame_side_max: u32,
     /// Most voxels of one volume, rectified or not.
     pub volume_voxels_max: usize,
+    /// No limit, but wanted wherever headers are read within limits: how text without a right
+    /// character set is read. Set by `dicom.fallback_charset`.
+    #[serde(skip)]
+    pub fallback_charset: FallbackCharset,
 }
 
 impl Default for Limits {
@@ -41,6 +47,7 @@ impl Default for Limits {
             slices_min: 3,
             frame_side_max: 2_048,
             volume_voxels_max: 600 << 20,
+            fallback_charset: FallbackCharset::default(),
         }
     }
 }

@@ -4,10 +4,11 @@
 use crate::instance::{Instance, StudyHeader};
 use crate::reason::{Reason, ReasonCode};
 use crate::uid::Uid;
+use crate::unread::UnreadObject;
 
 /// Who a header says that the patient is, without what writers add or change: case, padding,
 /// separators. Any part may be empty.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Identity {
     id: String,
     name: String,
@@ -92,37 +93,77 @@ fn is_placeholder(id: &str) -> bool {
     id.chars().all(|one| one == '0') || WORDS.contains(&id)
 }
 
-/// Parts `instances` by patient, in the order of each one's first object; who states most comes
-/// first into the comparison, so that the order of arrival does not matter. An object that may be of
-/// more than one of them is given to the first.
-pub fn by_patient(instances: Vec<Instance>) -> Vec<Vec<Instance>> {
-    let identities: Vec<Identity> = instances
+/// The objects of one patient.
+#[derive(Debug, Default)]
+pub struct PatientObjects {
+    /// Those that were read.
+    pub instances: Vec<Instance>,
+    /// Those that could not be.
+    pub unread: Vec<UnreadObject>,
+}
+
+/// Parts a study's objects by patient. Who states most comes first into the comparison, so that the
+/// order of arrival does not matter. An object that may be of more than one of them is given to the
+/// first; one that cannot be read and does not say whose it is may be anybody's, and counts for each.
+pub fn by_patient(instances: Vec<Instance>, unread: Vec<UnreadObject>) -> Vec<PatientObjects> {
+    let patients = Patients::of(
+        instances
+            .iter()
+            .map(|one| &one.study)
+            .chain(unread.iter().map(|one| &one.study)),
+    );
+    let mut parts: Vec<PatientObjects> = patients
+        .0
         .iter()
-        .map(|instance| Identity::of(&instance.study))
+        .map(|_| PatientObjects::default())
         .collect();
-    let mut order: Vec<usize> = (0..instances.len()).collect();
-    order.sort_by_key(|index| {
-        (
-            std::cmp::Reverse(identities[*index].parts_stated()),
-            &instances[*index].sop_instance_uid,
-        )
-    });
-    let mut patients: Vec<Identity> = Vec::new();
-    let mut patient_of = vec![0; instances.len()];
-    for index in order {
-        let identity = &identities[index];
-        let known = patients.iter().position(|patient| patient.may_be(identity));
-        patient_of[index] = known.unwrap_or(patients.len());
-        match known {
-            Some(patient) => patients[patient].complete_from(identity),
-            None => patients.push(identity.clone()),
+    for instance in instances {
+        let part = patients.place_of(&Identity::of(&instance.study));
+        parts[part].instances.push(instance);
+    }
+    for object in unread {
+        let identity = Identity::of(&object.study);
+        if identity.parts_stated() > 0 {
+            parts[patients.place_of(&identity)].unread.push(object);
+        } else {
+            for part in &mut parts {
+                part.unread.push(object.clone());
+            }
         }
     }
-    let mut parts: Vec<Vec<Instance>> = patients.iter().map(|_| Vec::new()).collect();
-    for (instance, patient) in instances.into_iter().zip(patient_of) {
-        parts[patient].push(instance);
-    }
     parts
+}
+
+/// Patients that are told apart, in an order that does not depend on that of their objects.
+struct Patients(Vec<Identity>);
+
+impl Patients {
+    fn of<'a>(headers: impl Iterator<Item = &'a StudyHeader>) -> Self {
+        let mut stated: Vec<Identity> = Vec::new();
+        for header in headers {
+            let identity = Identity::of(header);
+            if !stated.contains(&identity) {
+                stated.push(identity);
+            }
+        }
+        stated.sort_by(|a, b| {
+            let key = |one: &Identity| (std::cmp::Reverse(one.parts_stated()), one.clone());
+            key(a).cmp(&key(b))
+        });
+        let mut patients: Vec<Identity> = Vec::new();
+        for identity in stated {
+            match patients.iter_mut().find(|known| known.may_be(&identity)) {
+                Some(known) => known.complete_from(&identity),
+                None => patients.push(identity),
+            }
+        }
+        Self(patients)
+    }
+
+    fn place_of(&self, identity: &Identity) -> usize {
+        let may_be = |known: &Identity| known.may_be(identity);
+        self.0.iter().position(may_be).unwrap_or(0)
+    }
 }
 
 /// What is said of each study of `patients` patients that share `study_uid`.
@@ -223,10 +264,13 @@ mod tests {
             instance.study = header(id, name, "");
         }
         let sizes = |instances: &[Instance]| {
-            let parts = by_patient(instances.to_vec());
+            let parts = by_patient(instances.to_vec(), Vec::new());
             let mut sizes: Vec<(String, usize)> = parts
                 .iter()
-                .map(|part| (part[0].study.patient_name.clone(), part.len()))
+                .map(|part| {
+                    let first = &part.instances[0];
+                    (first.study.patient_name.clone(), part.instances.len())
+                })
                 .collect();
             sizes.sort();
             sizes
@@ -235,7 +279,27 @@ mod tests {
         assert_eq!(sizes(&instances), expected);
         instances.reverse();
         assert_eq!(sizes(&instances), expected);
-        assert_eq!(by_patient(Vec::new()).len(), 0);
+        assert_eq!(by_patient(Vec::new(), Vec::new()).len(), 0);
+    }
+
+    #[test]
+    fn what_cannot_be_read_counts_for_whom_it_names_or_for_all() {
+        let mut instances = head_series(1, 2);
+        instances[0].study = header("1", "A", "");
+        instances[1].study = header("2", "B", "");
+        let reason = Reason::new(ReasonCode::Truncated, "It is cut.");
+        let mut named = UnreadObject::unknown("a".into(), reason.clone());
+        named.study = header("2", "", "");
+        let unknown = UnreadObject::unknown("b".into(), reason.clone());
+        let mut third = UnreadObject::unknown("c".into(), reason);
+        third.study = header("3", "", "");
+        let parts = by_patient(instances, vec![named, unknown, third]);
+        let mut sizes: Vec<[usize; 2]> = parts
+            .iter()
+            .map(|part| [part.instances.len(), part.unread.len()])
+            .collect();
+        sizes.sort_unstable();
+        assert_eq!(sizes, [[0, 2], [1, 1], [1, 2]]);
     }
 
     #[test]

@@ -20,6 +20,8 @@ pub enum ReasonCode {
     ConflictingDuplicate,
     /// The same object came more than once.
     Duplicate,
+    /// Objects of the study could not be read, or were not taken.
+    UnreadObjects,
 
     // Series.
     /// No series of the study can be analysed.

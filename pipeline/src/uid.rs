@@ -43,6 +43,11 @@ impl Uid {
         }
     }
 
+    /// A UID derived from a number, as from a UUID (PS3.5 annex B.2).
+    pub fn of_number(number: u128) -> Self {
+        Self(format!("2.25.{number}"))
+    }
+
     /// The UID as text.
     pub fn as_str(&self) -> &str {
         &self.0

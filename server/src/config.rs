@@ -252,8 +252,9 @@ impl Config {
             .add_source(file)
             .add_source(environment)
             .build()?;
-        let config: Self = merged.try_deserialize()?;
+        let mut config: Self = merged.try_deserialize()?;
         config.check()?;
+        config.limits.fallback_charset = config.dicom.fallback_charset;
         Ok(config)
     }
 

@@ -105,7 +105,7 @@ pub enum What {
         #[serde(flatten)]
         study: StudyRef,
     },
-    /// An object was kept but its header cannot be read, so it belongs to no study.
+    /// An object was kept but cannot be read; its study lacks it.
     ObjectUnreadable {
         /// What its sender called it.
         #[schema(value_type = String)]

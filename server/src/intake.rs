@@ -14,9 +14,13 @@ use std::time::Duration;
 
 use metrics::counter;
 use pipeline::content::ContentHash;
-use pipeline::intake::{MetaParse, Refusal, cut_short, parse_part10_meta, part10_head};
-use pipeline::reason::ReasonCode;
+use pipeline::intake::{
+    MetaParse, Refusal, cut_short, parse_part10_meta, part10_head, read_object,
+};
+use pipeline::limits::Limits;
+use pipeline::reason::{Reason, ReasonCode};
 use pipeline::uid::Uid;
+use pipeline::unread::UnreadObject;
 use sha2::{Digest, Sha256};
 use tokio::runtime::Handle;
 use tokio::sync::mpsc::{OwnedPermit, Sender, error::TrySendError};
@@ -94,6 +98,15 @@ pub enum IntakeEvent {
         object: StoredObject,
         /// New, doubled or in conflict.
         receipt: Receipt,
+    },
+    /// An object was not taken, and its sender told so; but it says which study now lacks it.
+    Refused {
+        /// Which association or upload brought it.
+        session: u64,
+        /// Calling AE title, or the upload's or request's id.
+        peer: String,
+        /// What is known of it, with the reason.
+        object: Box<UnreadObject>,
     },
     /// The association was released or the upload finished: the sender says there is no more.
     SessionFinished {
@@ -369,7 +382,12 @@ impl Incoming {
     /// full or fails, or the object is too large. The object is lost then: drop it.
     pub fn write(&mut self, bytes: &[u8]) -> Result<(), IntakeError> {
         match &mut self.stage {
-            Stage::Body(body) => body.write(bytes)?,
+            Stage::Body(body) => {
+                if let Err(error) = body.write(bytes) {
+                    self.refuse(&error.to_string());
+                    return Err(error.into());
+                }
+            }
             Stage::Head(head) => {
                 head.extend_from_slice(bytes);
                 let head = std::mem::take(head);
@@ -386,6 +404,16 @@ impl Incoming {
             Stage::Head(_) => None,
             Stage::Body(body) => Some((&body.claim, body.writer.path())),
         }
+    }
+
+    /// Tells the assembly that this object is not taken, and `why`, where its header says which
+    /// study lacks it. The sender must still be told.
+    pub fn refuse(&self, why: &str) {
+        let Stage::Body(body) = &self.stage else {
+            return;
+        };
+        self.session
+            .tell_refused(&body.claim, body.writer.path(), why);
     }
 
     /// Ends the object and stores it. When this returns, it may be acknowledged.
@@ -451,6 +479,30 @@ impl SessionCore {
         drop(place.send(self.stored(&accepted)));
         drop(turn);
         Ok(accepted)
+    }
+
+    fn tell_refused(&self, claim: &Claim, path: &Path, why: &str) {
+        let mut object = match read_object(path, &Limits::default()) {
+            Ok(instance) => Box::new(UnreadObject::refused(&instance)),
+            Err(unread) => unread,
+        };
+        let named = || claim.sop_instance_uid.clone();
+        object.sop_instance_uid.get_or_insert_with(named);
+        object.reason = Reason::new(
+            ReasonCode::UnreadObjects,
+            format!("It was not taken: {why}"),
+        );
+        if object.study_uid.is_none() || !object.may_hold_slices() {
+            return;
+        }
+        // Without waiting: the sender has its answer in any case.
+        if let Ok(place) = self.intake.0.events.clone().try_reserve_owned() {
+            drop(place.send(IntakeEvent::Refused {
+                session: self.id,
+                peer: self.peer.clone(),
+                object,
+            }));
+        }
     }
 
     fn stored(&self, accepted: &Accepted) -> IntakeEvent {

@@ -17,10 +17,11 @@ use models::findings::Outcome;
 use models::report::StudyReport;
 use models::runtime::Network;
 use pipeline::instance::Instance;
-use pipeline::intake::read_instance;
+use pipeline::intake::read_object;
 use pipeline::limits::Limits;
 use pipeline::reason::{Reason, ReasonCode};
 use pipeline::uid::Uid;
+use pipeline::unread::{Received, UnreadObject};
 use tokio::sync::mpsc::UnboundedSender;
 
 use crate::clock::Clock;
@@ -92,13 +93,33 @@ impl Analyse for Inference {
     }
 }
 
+/// The headers of a study's objects, in the order in which they came.
+#[derive(Clone, Debug, Default)]
+pub struct Headers {
+    /// Those that were read.
+    pub instances: Arc<Vec<Instance>>,
+    /// What is known of those that could not be.
+    pub unread: Arc<Vec<UnreadObject>>,
+}
+
+impl Headers {
+    /// All of them, for the analysis.
+    pub fn received(&self) -> Received<'_> {
+        Received {
+            instances: &self.instances,
+            unread: &self.unread,
+        }
+    }
+}
+
 /// The objects of a study that is to be analysed.
 #[derive(Clone, Debug)]
 pub enum Objects {
     /// Their headers.
-    Read(Arc<Vec<Instance>>),
-    /// Their files, in the order in which they came: the headers of a long queue are not kept.
-    Paths(Vec<PathBuf>),
+    Read(Headers),
+    /// Their files, in the order in which they came, and what was not taken: the headers of a long
+    /// queue are not kept.
+    Paths(Vec<PathBuf>, Vec<UnreadObject>),
 }
 
 /// One study for a worker.
@@ -231,10 +252,10 @@ impl Worker {
     fn report(&self, job: &Job, analyse: &mut Option<Box<dyn Analyse>>) -> StudyReport {
         let uid = &job.study.study_uid;
         let attempt = catch_unwind(AssertUnwindSafe(|| {
-            let instances = self.instances(&job.objects);
+            let headers = self.headers(&job.objects);
             let study = StudyObjects {
                 study_uid: uid,
-                instances: &instances,
+                received: headers.received(),
                 doubts: &[],
             };
             analyse.get_or_insert_with(|| (self.make)()).analyse(study)
@@ -247,32 +268,33 @@ impl Worker {
         })
     }
 
-    fn instances(&self, objects: &Objects) -> Arc<Vec<Instance>> {
+    fn headers(&self, objects: &Objects) -> Headers {
         match objects {
-            Objects::Read(instances) => Arc::clone(instances),
-            Objects::Paths(paths) => Arc::new(read_headers(paths, &self.limits)),
+            Objects::Read(headers) => headers.clone(),
+            Objects::Paths(paths, refused) => read_headers(paths, refused.clone(), &self.limits),
         }
     }
 }
 
-/// The headers of those `paths` that can be read, until they exceed the limit of a study; those
-/// that cannot were reported when they came.
-pub fn read_headers(paths: &[PathBuf], limits: &Limits) -> Vec<Instance> {
-    let readable = paths.iter().filter_map(|path| {
-        read_instance(path, limits)
-            .inspect_err(
-                |refusal| tracing::warn!(?path, %refusal, "a header cannot be read any more"),
-            )
-            .ok()
-    });
+/// The headers of `paths`, until they exceed the limit of a study, and what was `refused`.
+pub fn read_headers(paths: &[PathBuf], refused: Vec<UnreadObject>, limits: &Limits) -> Headers {
+    let (mut instances, mut unread) = (Vec::new(), refused);
     let mut counted = 0;
-    readable
-        .take_while(|instance| {
-            let fits = counted <= limits.study_instances_max;
-            counted += instance.counted();
-            fits
-        })
-        .collect()
+    for path in paths {
+        match read_object(path, limits) {
+            Ok(instance) if counted <= limits.study_instances_max => {
+                counted += instance.counted();
+                instances.push(instance);
+            }
+            Err(object) if unread.len() <= limits.study_instances_max => unread.push(*object),
+            // More than the limit is seen to be more by the one above it.
+            Ok(_) | Err(_) => {}
+        }
+    }
+    Headers {
+        instances: Arc::new(instances),
+        unread: Arc::new(unread),
+    }
 }
 
 /// The report of a study of which nothing was analysed.
@@ -320,7 +342,7 @@ mod tests {
                 internal_id: 1,
                 generation: 1,
             },
-            objects: Objects::Paths(Vec::new()),
+            objects: Objects::Paths(Vec::new(), Vec::new()),
         }
     }
 
@@ -349,7 +371,7 @@ mod tests {
         let mut inference = Inference::new(model, Limits::default(), Clock::system(), health);
         let report = inference.analyse(StudyObjects {
             study_uid: &Uid::new("1.1").unwrap(),
-            instances: &[],
+            received: Headers::default().received(),
             doubts: &[],
         });
         assert_eq!(report.state, ReportState::NotAnalysed);

@@ -12,6 +12,7 @@ use pipeline::intake::read_instance;
 use pipeline::limits::Limits;
 use pipeline::patient::{by_patient, shared_study};
 use pipeline::reason::Reason;
+use pipeline::unread::Received;
 
 use crate::service::workspace_root;
 
@@ -71,7 +72,7 @@ pub fn instances_of(folder: &Path) -> Vec<Instance> {
 /// If there are none.
 pub fn reports_of(instances: Vec<Instance>, network: &mut Network) -> Vec<StudyReport> {
     let study_uid = instances[0].study_uid.clone();
-    let patients = by_patient(instances);
+    let patients = by_patient(instances, Vec::new());
     let doubts: Vec<Reason> = shared_study(patients.len(), &study_uid)
         .into_iter()
         .collect();
@@ -81,10 +82,10 @@ pub fn reports_of(instances: Vec<Instance>, network: &mut Network) -> Vec<StudyR
     };
     patients
         .iter()
-        .map(|instances| {
+        .map(|patient| {
             let study = StudyObjects {
                 study_uid: &study_uid,
-                instances,
+                received: Received::from(&patient.instances),
                 doubts: &doubts,
             };
             analyse(study, Ok(network), &Limits::default(), watch).report

@@ -8,17 +8,18 @@ use std::path::Path;
 
 use dicom_core::{Tag, VR};
 use dicom_dictionary_std::tags;
-use dicom_encoding::text::{SpecificCharacterSet, TextCodec};
 use jiff::civil::DateTime;
 
 use crate::instance::{FrameHeader, Instance, PixelHeader, SeriesHeader, StudyHeader};
 use crate::limits::Limits;
 use crate::reason::ReasonCode;
 use crate::uid::Uid;
+use crate::unread::UnreadObject;
 
 use super::Refusal;
 use super::moment;
 use super::part10::checked_uid;
+use super::text::{FallbackCharset, TextReader};
 use super::walk::{Level, Value, Visitor, WalkEnd};
 
 /// Attributes read at the top of the data set, in order.
@@ -113,6 +114,22 @@ const CODED_TAGS: [Tag; 2] = [
     tags::ANATOMIC_REGION_SEQUENCE,
 ];
 
+/// Attributes that hold text of people.
+const TEXT_TAGS: [Tag; 12] = [
+    tags::PATIENT_NAME,
+    tags::PATIENT_ID,
+    tags::ACCESSION_NUMBER,
+    tags::STUDY_DESCRIPTION,
+    tags::SERIES_DESCRIPTION,
+    tags::PROTOCOL_NAME,
+    tags::INSTITUTION_NAME,
+    tags::BODY_PART_EXAMINED,
+    tags::ANATOMIC_REGION_SEQUENCE,
+    tags::CONTRAST_BOLUS_AGENT,
+    tags::CONTRAST_BOLUS_AGENT_SEQUENCE,
+    tags::MANUFACTURER,
+];
+
 /// The elements kept of one level. Few, so a scan beats a map.
 type Record = Vec<(Tag, Value)>;
 
@@ -132,6 +149,7 @@ pub(super) struct Header {
     frames: Vec<Record>,
     /// Functional groups beyond are passed over: they may be many and small.
     frames_max: usize,
+    fallback: FallbackCharset,
 }
 
 impl Header {
@@ -141,6 +159,7 @@ impl Header {
             all_frames: Record::new(),
             frames: Vec::new(),
             frames_max: limits.study_instances_max,
+            fallback: limits.fallback_charset,
         }
     }
 }
@@ -318,6 +337,8 @@ pub(super) struct Origin<'a> {
     pub(super) transfer_syntax: Uid,
     /// SOP class of the file meta group, for data sets that lack theirs.
     pub(super) sop_class: Uid,
+    /// SOP instance of the file meta group, for data sets that end before theirs.
+    pub(super) sop_instance: Uid,
     /// Where the data set begins in the file, if its offsets are the file's.
     pub(super) native_base: Option<u64>,
     /// Whether the transfer syntax encapsulates pixel data.
@@ -331,33 +352,49 @@ impl Header {
     ///
     /// [`Refusal`] for identifiers that are missing or no UIDs, more frames than the limit, and
     /// images that end before their pixel data.
-    pub(super) fn into_instance(
-        self,
-        origin: Origin<'_>,
-        end: WalkEnd,
-    ) -> Result<Instance, Refusal> {
+    pub(super) fn instance(&self, origin: &Origin<'_>, end: WalkEnd) -> Result<Instance, Refusal> {
         let top = Lookup(vec![&self.object, &self.all_frames]);
         let uid = |name: &str, tag: Tag| checked_uid(name, top.value(tag).map(Value::ascii));
         let sop_class_uid = match top.value(tags::SOP_CLASS_UID) {
             Some(_) => uid("SOP Class UID (0008,0016)", tags::SOP_CLASS_UID)?,
             None => origin.sop_class.clone(),
         };
-        let pixels = pixel_header(&top, &origin, &sop_class_uid, end)?;
+        let pixels = pixel_header(&top, origin, &sop_class_uid, end)?;
         let frame_count = pixels.as_ref().map_or(0, |pixels| pixels.frame_count);
         let frames = self.frame_headers(frame_count)?;
+        let text = Text::of(&top, self.fallback);
         Ok(Instance {
             sop_instance_uid: uid("SOP Instance UID (0008,0018)", tags::SOP_INSTANCE_UID)?,
             sop_class_uid,
             study_uid: uid("Study Instance UID (0020,000D)", tags::STUDY_INSTANCE_UID)?,
             series_uid: uid("Series Instance UID (0020,000E)", tags::SERIES_INSTANCE_UID)?,
-            transfer_syntax_uid: origin.transfer_syntax,
+            transfer_syntax_uid: origin.transfer_syntax.clone(),
             content: None,
             path: origin.path.to_path_buf(),
-            study: study_header(&top),
-            series: series_header(&top),
+            study: study_header(&text),
+            series: series_header(&text),
             pixels,
             frames,
         })
+    }
+
+    /// What was gathered of an object before the fault that `refusal` names.
+    pub(super) fn unread(&self, origin: &Origin<'_>, refusal: Refusal) -> UnreadObject {
+        let top = Lookup(vec![&self.object, &self.all_frames]);
+        let uid = |tag: Tag| Uid::new(&top.value(tag)?.ascii()).ok();
+        let or_of_meta = |tag: Tag, of_meta: &Uid| uid(tag).unwrap_or_else(|| of_meta.clone());
+        UnreadObject {
+            sop_instance_uid: Some(or_of_meta(tags::SOP_INSTANCE_UID, &origin.sop_instance)),
+            sop_class_uid: Some(or_of_meta(tags::SOP_CLASS_UID, &origin.sop_class)),
+            transfer_syntax_uid: Some(origin.transfer_syntax.clone()),
+            study_uid: uid(tags::STUDY_INSTANCE_UID),
+            series_uid: uid(tags::SERIES_INSTANCE_UID),
+            path: origin.path.to_path_buf(),
+            study: study_header(&Text::of(&top, self.fallback)),
+            position_mm: top.numbers(tags::IMAGE_POSITION_PATIENT),
+            instance_number: top.integer(tags::INSTANCE_NUMBER),
+            reason: refusal.reason,
+        }
     }
 
     fn frame_headers(&self, count: u32) -> Result<Vec<FrameHeader>, Refusal> {
@@ -381,45 +418,70 @@ impl Header {
     }
 }
 
-fn study_header(top: &Lookup<'_>) -> StudyHeader {
-    let text = TextReader::of(top);
-    StudyHeader {
-        patient_name: text.read(top, tags::PATIENT_NAME),
-        patient_id: text.read(top, tags::PATIENT_ID),
-        patient_birth_date: top.code(tags::PATIENT_BIRTH_DATE),
-        patient_sex: top.code(tags::PATIENT_SEX),
-        patient_age: top.code(tags::PATIENT_AGE),
-        accession_number: text.read(top, tags::ACCESSION_NUMBER),
-        study_date: top.code(tags::STUDY_DATE),
-        study_time: top.code(tags::STUDY_TIME),
-        study_description: text.read(top, tags::STUDY_DESCRIPTION),
-        institution_name: text.read(top, tags::INSTITUTION_NAME),
-    }
+/// The texts of an object.
+struct Text<'a, 'b> {
+    top: &'b Lookup<'a>,
+    reader: TextReader,
 }
 
-fn series_header(top: &Lookup<'_>) -> SeriesHeader {
-    let text = TextReader::of(top);
-    let either = |first: Tag, second: Tag| {
-        let stated = text.read(top, first);
+impl<'a, 'b> Text<'a, 'b> {
+    fn of(top: &'b Lookup<'a>, fallback: FallbackCharset) -> Self {
+        let codes = top.codes(tags::SPECIFIC_CHARACTER_SET);
+        let values = TEXT_TAGS.iter().filter_map(|tag| top.value(*tag));
+        let bytes = values.map(|value| value.bytes.as_slice());
+        Self {
+            top,
+            reader: TextReader::new(&codes, bytes, fallback),
+        }
+    }
+
+    /// The text of `tag`; empty where absent.
+    fn read(&self, tag: Tag) -> String {
+        let value = self.top.value(tag);
+        value.map_or_else(String::new, |value| self.reader.read(&value.bytes))
+    }
+
+    fn either(&self, first: Tag, second: Tag) -> String {
+        let stated = self.read(first);
         if stated.is_empty() {
-            text.read(top, second)
+            self.read(second)
         } else {
             stated
         }
-    };
+    }
+}
+
+fn study_header(text: &Text<'_, '_>) -> StudyHeader {
+    let top = text.top;
+    StudyHeader {
+        patient_name: text.read(tags::PATIENT_NAME),
+        patient_id: text.read(tags::PATIENT_ID),
+        patient_birth_date: top.code(tags::PATIENT_BIRTH_DATE),
+        patient_sex: top.code(tags::PATIENT_SEX),
+        patient_age: top.code(tags::PATIENT_AGE),
+        accession_number: text.read(tags::ACCESSION_NUMBER),
+        study_date: top.code(tags::STUDY_DATE),
+        study_time: top.code(tags::STUDY_TIME),
+        study_description: text.read(tags::STUDY_DESCRIPTION),
+        institution_name: text.read(tags::INSTITUTION_NAME),
+    }
+}
+
+fn series_header(text: &Text<'_, '_>) -> SeriesHeader {
+    let top = text.top;
     SeriesHeader {
         modality: top.code(tags::MODALITY),
         series_number: top.integer(tags::SERIES_NUMBER),
-        series_description: text.read(top, tags::SERIES_DESCRIPTION),
-        protocol_name: text.read(top, tags::PROTOCOL_NAME),
-        body_part: either(tags::BODY_PART_EXAMINED, tags::ANATOMIC_REGION_SEQUENCE),
+        series_description: text.read(tags::SERIES_DESCRIPTION),
+        protocol_name: text.read(tags::PROTOCOL_NAME),
+        body_part: text.either(tags::BODY_PART_EXAMINED, tags::ANATOMIC_REGION_SEQUENCE),
         image_type: top.codes(tags::IMAGE_TYPE),
         kernel: top.codes(tags::CONVOLUTION_KERNEL).join("\\"),
-        contrast_agent: either(
+        contrast_agent: text.either(
             tags::CONTRAST_BOLUS_AGENT,
             tags::CONTRAST_BOLUS_AGENT_SEQUENCE,
         ),
-        manufacturer: text.read(top, tags::MANUFACTURER),
+        manufacturer: text.read(tags::MANUFACTURER),
         nominal_tilt_deg: top.number(tags::GANTRY_DETECTOR_TILT),
         burned_in_annotation: top.code(tags::BURNED_IN_ANNOTATION) == "YES",
         frame_of_reference_uid: top.code(tags::FRAME_OF_REFERENCE_UID),
@@ -557,58 +619,4 @@ fn padding_value(value: &Value, signed: bool) -> Option<i32> {
     } else {
         i32::from(bits)
     })
-}
-
-/// Reads text by the object's Specific Character Set (0008,0005).
-struct TextReader {
-    declared: Option<SpecificCharacterSet>,
-}
-
-impl TextReader {
-    fn of(top: &Lookup<'_>) -> Self {
-        // Of several sets (PS3.5 section 6.1.2.5) the first beyond ASCII names the one that the
-        // escapes switch to; its decoder knows the escapes.
-        let declared = top
-            .codes(tags::SPECIFIC_CHARACTER_SET)
-            .iter()
-            .filter_map(|code| SpecificCharacterSet::from_code(code))
-            .find(|set| *set != SpecificCharacterSet::ISO_IR_6);
-        Self { declared }
-    }
-
-    fn read(&self, top: &Lookup<'_>, tag: Tag) -> String {
-        let Some(value) = top.value(tag) else {
-            return String::new();
-        };
-        without_escapes(&self.decode(&value.bytes))
-            .trim_matches(['\0', ' '])
-            .to_owned()
-    }
-
-    /// Undeclared bytes beyond ASCII are UTF-8 if they can be, else Latin-1.
-    fn decode(&self, bytes: &[u8]) -> String {
-        let declared = self
-            .declared
-            .as_ref()
-            .and_then(|set| set.decode(bytes).ok());
-        declared.unwrap_or_else(|| match std::str::from_utf8(bytes) {
-            Ok(text) => text.to_owned(),
-            Err(_) => bytes.iter().map(|byte| char::from(*byte)).collect(),
-        })
-    }
-}
-
-/// Takes out ISO 2022 escape sequences that a single-byte decoder let through, and controls.
-fn without_escapes(text: &str) -> String {
-    let mut clean = String::with_capacity(text.len());
-    let mut characters = text.chars();
-    while let Some(character) = characters.next() {
-        if character == '\u{1B}' {
-            // Intermediate bytes 0x20–0x2F, then one final byte.
-            let _final = characters.by_ref().find(|byte| !(' '..='/').contains(byte));
-        } else if !character.is_control() || character == '\0' {
-            clean.push(character);
-        }
-    }
-    clean
 }

@@ -6,6 +6,8 @@
 mod header;
 pub(crate) mod moment;
 mod part10;
+mod salvage;
+mod text;
 mod walk;
 
 use std::fs::File;
@@ -18,8 +20,11 @@ use crate::instance::Instance;
 use crate::limits::Limits;
 use crate::reason::{Reason, ReasonCode};
 use crate::uid::Uid;
+use crate::unread::UnreadObject;
 
 pub use part10::{META_BYTES_MAX, MetaParse, cut_short, parse_part10_meta, part10_head};
+
+pub use text::{CharsetError, FallbackCharset};
 
 pub(crate) use header::is_ct_image;
 use header::{Header, Origin};
@@ -54,26 +59,26 @@ const FIRST_READ_BYTES: usize = 16 << 10;
 ///
 /// [`Refusal`] for bytes that are not DICOM, end too soon, nest too deep or lack identifiers.
 pub fn read_instance(path: &Path, limits: &Limits) -> Result<Instance, Refusal> {
-    let mut object = ObjectFile::open(path, limits)?;
+    read_object(path, limits).map_err(|unread| Refusal {
+        reason: unread.reason,
+    })
+}
+
+/// [`read_instance`] that tells of what cannot be read as much as stands before the fault.
+///
+/// # Errors
+///
+/// [`UnreadObject`], with the identifiers that could be saved.
+pub fn read_object(path: &Path, limits: &Limits) -> Result<Instance, Box<UnreadObject>> {
+    let mut object = match ObjectFile::open(path) {
+        Ok(object) => object,
+        Err(refusal) => return Err(salvage::without_head(path, refusal)),
+    };
     let mut header = Header::new(limits);
-    let end = match object.layout {
-        Layout::Native(encoding) | Layout::Encapsulated(encoding) => {
-            let end = object.walk_header(encoding, &mut header)?;
-            if let WalkEnd::PixelData { offset, length } = end {
-                object.check_pixel_data(offset, length, encoding)?;
-            }
-            end
-        }
-        Layout::Deflated => object.walk_deflated(&mut header)?,
-    };
-    let origin = Origin {
-        path,
-        transfer_syntax: object.transfer_syntax,
-        sop_class: object.sop_class,
-        native_base: (object.layout != Layout::Deflated).then_some(object.dataset_offset),
-        encapsulated: matches!(object.layout, Layout::Encapsulated(_)),
-    };
-    header.into_instance(origin, end)
+    let end = object.read_to_pixels(&mut header, limits);
+    let origin = object.origin(path);
+    end.and_then(|end| header.instance(&origin, end))
+        .map_err(|refusal| salvage::with_header(header.unread(&origin, refusal)))
 }
 
 /// How a transfer syntax lays a data set out (PS3.5 annex A).
@@ -96,6 +101,20 @@ impl Layout {
         }
     }
 
+    /// The syntax of a native data set that is not in the `stated` order of bytes: its pixels are
+    /// not either.
+    fn native_syntax(self, stated: Self) -> Option<Uid> {
+        match (self, stated) {
+            (Self::Native(encoding), Self::Native(other)) if encoding != other => {
+                let swapped = [encoding, other].contains(&Encoding::ExplicitBig);
+                Uid::new(encoding.transfer_syntax())
+                    .ok()
+                    .filter(|_| swapped)
+            }
+            _ => None,
+        }
+    }
+
     fn corrected(self, first_bytes: &[u8]) -> Self {
         match self {
             Self::Native(encoding) => Self::Native(encoding.corrected(first_bytes)),
@@ -106,7 +125,7 @@ impl Layout {
 }
 
 /// An open Part 10 file whose file meta group has been read.
-struct ObjectFile<'a> {
+struct ObjectFile {
     file: File,
     file_bytes: u64,
     /// The file's first bytes.
@@ -114,23 +133,14 @@ struct ObjectFile<'a> {
     dataset_offset: u64,
     transfer_syntax: Uid,
     sop_class: Uid,
+    sop_instance: Uid,
     layout: Layout,
-    limits: &'a Limits,
 }
 
-impl<'a> ObjectFile<'a> {
-    fn open(path: &Path, limits: &'a Limits) -> Result<Self, Refusal> {
+impl ObjectFile {
+    fn open(path: &Path) -> Result<Self, Refusal> {
         let mut file = File::open(path).map_err(|error| unreadable(&error))?;
         let file_bytes = file.metadata().map_err(|error| unreadable(&error))?.len();
-        if file_bytes > limits.object_bytes_max {
-            return Err(Refusal::new(
-                ReasonCode::LimitExceeded,
-                format!(
-                    "The object has {file_bytes} bytes; {} are allowed.",
-                    limits.object_bytes_max
-                ),
-            ));
-        }
         let mut prefix = Vec::with_capacity(FIRST_READ_BYTES);
         loop {
             let wanted = if prefix.is_empty() {
@@ -146,10 +156,12 @@ impl<'a> ObjectFile<'a> {
                 MetaParse::Meta {
                     transfer_syntax,
                     sop_class,
-                    sop_instance: _,
+                    sop_instance,
                     dataset_offset,
                 } => {
-                    let layout = Layout::of(&transfer_syntax).corrected(&prefix[dataset_offset..]);
+                    let stated = Layout::of(&transfer_syntax);
+                    let layout = stated.corrected(&prefix[dataset_offset..]);
+                    let transfer_syntax = layout.native_syntax(stated).unwrap_or(transfer_syntax);
                     return Ok(Self {
                         file,
                         file_bytes,
@@ -157,12 +169,46 @@ impl<'a> ObjectFile<'a> {
                         dataset_offset: dataset_offset as u64,
                         transfer_syntax,
                         sop_class,
+                        sop_instance,
                         layout,
-                        limits,
                     });
                 }
             }
         }
+    }
+
+    /// What is known of the object beside its data set.
+    fn origin<'a>(&self, path: &'a Path) -> Origin<'a> {
+        Origin {
+            path,
+            transfer_syntax: self.transfer_syntax.clone(),
+            sop_class: self.sop_class.clone(),
+            sop_instance: self.sop_instance.clone(),
+            native_base: (self.layout != Layout::Deflated).then_some(self.dataset_offset),
+            encapsulated: matches!(self.layout, Layout::Encapsulated(_)),
+        }
+    }
+
+    /// Reads the header, and checks that the pixels are all there.
+    fn read_to_pixels(&mut self, header: &mut Header, limits: &Limits) -> Result<WalkEnd, Refusal> {
+        let end = match self.layout {
+            Layout::Native(encoding) | Layout::Encapsulated(encoding) => {
+                let end = self.walk_header(encoding, header, limits)?;
+                if let WalkEnd::PixelData { offset, length } = end {
+                    self.check_pixel_data(offset, length, encoding, limits)?;
+                }
+                end
+            }
+            Layout::Deflated => self.walk_deflated(header, limits)?,
+        };
+        if self.file_bytes > limits.object_bytes_max {
+            let text = format!(
+                "The object has {} bytes; {} are allowed.",
+                self.file_bytes, limits.object_bytes_max
+            );
+            return Err(Refusal::new(ReasonCode::LimitExceeded, text));
+        }
+        Ok(end)
     }
 
     /// The data set's bytes from the start.
@@ -176,17 +222,22 @@ impl<'a> ObjectFile<'a> {
         self.file_bytes - self.dataset_offset
     }
 
-    fn walk_header(&self, encoding: Encoding, header: &mut Header) -> Result<WalkEnd, Refusal> {
+    fn walk_header(
+        &self,
+        encoding: Encoding,
+        header: &mut Header,
+        limits: &Limits,
+    ) -> Result<WalkEnd, Refusal> {
         let length = Some(self.dataset_bytes());
-        Walker::new(self.dataset(), encoding, length, self.limits).run(header)
+        Walker::new(self.dataset(), encoding, length, limits).run(header)
     }
 
     /// Inflates all of the data set: header, pixels, and what may follow them.
-    fn walk_deflated(&self, header: &mut Header) -> Result<WalkEnd, Refusal> {
+    fn walk_deflated(&self, header: &mut Header, limits: &Limits) -> Result<WalkEnd, Refusal> {
         let inflated = BufReader::new(DeflateDecoder::new(self.dataset()));
         let encoding = Encoding::ExplicitLittle;
         // The header has its own limit; the pixels are then passed over under the object's.
-        let mut walker = Walker::new(inflated, encoding, None, self.limits);
+        let mut walker = Walker::new(inflated, encoding, None, limits);
         let end = walker.run(header)?;
         if let WalkEnd::PixelData { length, .. } = end {
             let pixel_bytes = length.ok_or_else(|| {
@@ -207,11 +258,12 @@ impl<'a> ObjectFile<'a> {
         offset: u64,
         length: Option<u32>,
         encoding: Encoding,
+        limits: &Limits,
     ) -> Result<(), Refusal> {
         let start = self.dataset_offset + offset;
         let end = match length {
             Some(length) => self.native_end(start, length)?,
-            None => self.fragments_end(start)?,
+            None => self.fragments_end(start, limits.header_elements_max)?,
         };
         if end >= self.file_bytes {
             return Ok(());
@@ -220,7 +272,7 @@ impl<'a> ObjectFile<'a> {
             .seek(SeekFrom::Start(end))
             .map_err(|error| unreadable(&error))?;
         let tail = BufReader::new(&self.file);
-        refuse_deep_tail(tail, encoding, self.limits)
+        refuse_deep_tail(tail, encoding, limits)
     }
 
     fn native_end(&self, start: u64, length: u32) -> Result<u64, Refusal> {
@@ -238,9 +290,9 @@ impl<'a> ObjectFile<'a> {
     }
 
     /// Steps from fragment to fragment (PS3.5 section A.4) to the end of the pixel data.
-    fn fragments_end(&mut self, start: u64) -> Result<u64, Refusal> {
+    fn fragments_end(&mut self, start: u64, fragments_max: usize) -> Result<u64, Refusal> {
         let mut at = start;
-        for fragment in 0..self.limits.header_elements_max {
+        for fragment in 0..fragments_max {
             let Some((group, element, length)) = self.item_head(at)? else {
                 // Without the delimiter, but with an offset table and a whole fragment.
                 return if at == self.file_bytes && fragment >= 2 {
@@ -266,10 +318,7 @@ impl<'a> ObjectFile<'a> {
         }
         Err(Refusal::new(
             ReasonCode::LimitExceeded,
-            format!(
-                "The pixel data has more than {} fragments.",
-                self.limits.header_elements_max
-            ),
+            format!("The pixel data has more than {fragments_max} fragments."),
         ))
     }
 

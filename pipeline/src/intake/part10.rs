@@ -1,9 +1,13 @@
 //! The head of a Part 10 file: preamble, `DICM` and the file meta group (PS3.10 section 7.1).
+//!
+//! Old writers leave the preamble out, or the whole head, or write the group in implicit VR. Where
+//! the group is missing or lacks what it must have, the data set behind it is asked.
 
 use crate::reason::ReasonCode;
 use crate::uid::Uid;
 
 use super::Refusal;
+use super::walk::{Encoding, has_short_length};
 
 /// Most bytes of preamble and file meta group together.
 pub const META_BYTES_MAX: usize = 64 << 10;
@@ -15,6 +19,7 @@ const IMPLEMENTATION_VERSION_NAME: &str = "TEZ_0_1";
 
 const PREAMBLE_BYTES: usize = 128;
 const DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN: &str = "1.2.840.10008.1.2.1.99";
+const MAGIC: &[u8] = b"DICM";
 
 /// What the first bytes of a file say.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -116,6 +121,31 @@ struct MetaGroup {
 }
 
 impl MetaGroup {
+    /// Takes from the data set what the group lacks. `false`: more bytes are needed.
+    fn complete(&mut self, prefix: &[u8]) -> bool {
+        let lacks = [&self.transfer_syntax, &self.sop_class, &self.sop_instance];
+        if self.is_deflated() || lacks.iter().all(|one| one.is_some()) {
+            return true;
+        }
+        let data_set = &prefix[self.end..];
+        let Some(encoding) = Encoding::seen(data_set) else {
+            return data_set.len() >= FIRST_ELEMENT_BYTES;
+        };
+        let Some(said) = DataSetSays::read(data_set, encoding) else {
+            return false;
+        };
+        let syntax = encoding.transfer_syntax().to_owned();
+        self.transfer_syntax.get_or_insert(syntax);
+        self.sop_class = self.sop_class.take().or(said.sop_class);
+        self.sop_instance = self.sop_instance.take().or(said.sop_instance);
+        true
+    }
+
+    fn is_deflated(&self) -> bool {
+        let named = self.transfer_syntax.as_deref();
+        named.map(|uid| uid.trim_end_matches('\0')) == Some(DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN)
+    }
+
     fn into_parse(self) -> MetaParse {
         let uids = (
             checked_uid("Transfer Syntax UID (0002,0010)", self.transfer_syntax),
@@ -139,6 +169,51 @@ impl MetaGroup {
     }
 }
 
+/// Bytes that show how a data set is encoded: a tag, and a VR with a length or a length alone.
+const FIRST_ELEMENT_BYTES: usize = 8;
+
+/// What a data set says of itself at its beginning.
+#[derive(Default)]
+struct DataSetSays {
+    sop_class: Option<String>,
+    sop_instance: Option<String>,
+}
+
+impl DataSetSays {
+    /// Reads up to SOP Instance UID (0008,0018), or to where it should stand. `None`: more bytes
+    /// are needed.
+    fn read(data_set: &[u8], encoding: Encoding) -> Option<Self> {
+        let mut says = Self::default();
+        let mut rest = data_set;
+        loop {
+            let head: [u8; FIRST_ELEMENT_BYTES] =
+                rest.get(..FIRST_ELEMENT_BYTES)?.try_into().ok()?;
+            let [g0, g1, e0, e1, vr0, vr1, l0, l1] = head;
+            let tag = (encoding.u16([g0, g1]), encoding.u16([e0, e1]));
+            // A VR with a long length is none of those that stand before: a sequence.
+            let length = match encoding {
+                Encoding::ImplicitLittle => encoding.u32([vr0, vr1, l0, l1]),
+                Encoding::ExplicitLittle | Encoding::ExplicitBig => {
+                    u32::from(encoding.u16([l0, l1]))
+                }
+            };
+            let has_length = encoding == Encoding::ImplicitLittle || has_short_length([vr0, vr1]);
+            if tag > (0x0008, 0x0018) || !has_length || length > 1 << 16 {
+                return Some(says);
+            }
+            let end = FIRST_ELEMENT_BYTES + usize::try_from(length).ok()?;
+            let text = || Some(String::from_utf8_lossy(&rest[FIRST_ELEMENT_BYTES..end]).into());
+            rest.get(..end)?;
+            match tag {
+                (0x0008, 0x0016) => says.sop_class = text(),
+                (0x0008, 0x0018) => says.sop_instance = text(),
+                _ => {}
+            }
+            rest = &rest[end..];
+        }
+    }
+}
+
 /// `text` as a UID, or the sentence that says which attribute is wrong.
 pub(super) fn checked_uid(attribute: &str, text: Option<String>) -> Result<Uid, Refusal> {
     let Some(text) = text else {
@@ -151,19 +226,36 @@ pub(super) fn checked_uid(attribute: &str, text: Option<String>) -> Result<Uid, 
         .map_err(|error| Refusal::new(ReasonCode::BadIdentifier, format!("{attribute}: {error}.")))
 }
 
-/// Walks over the group's elements, always explicit VR little endian. `None`: more is needed.
-fn scan_group(prefix: &[u8]) -> Result<Option<MetaGroup>, Refusal> {
-    let Some(magic) = prefix.get(PREAMBLE_BYTES..PREAMBLE_BYTES + 4) else {
+/// Where the file meta group begins. `None`: more bytes are needed.
+fn group_start(prefix: &[u8]) -> Result<Option<usize>, Refusal> {
+    let Some(magic) = prefix.get(PREAMBLE_BYTES..PREAMBLE_BYTES + MAGIC.len()) else {
         return Ok(None);
     };
-    if magic != b"DICM" {
-        return Err(Refusal::new(
-            ReasonCode::NotDicom,
-            "Not a DICOM Part 10 file: \"DICM\" is not at byte 128.",
-        ));
+    if magic == MAGIC {
+        return Ok(Some(PREAMBLE_BYTES + MAGIC.len()));
     }
+    if prefix.starts_with(MAGIC) {
+        return Ok(Some(MAGIC.len()));
+    }
+    let begins = |groups: &[[u8; 2]]| groups.iter().any(|group| prefix.starts_with(group));
+    // Without a preamble the group stands first, or, without the group, the data set, which an
+    // element of group 0008 begins (PS3.3 C.12.1: SOP Common is mandatory).
+    if begins(&[[2, 0], [8, 0], [0, 8]]) && Encoding::seen(prefix).is_some() {
+        return Ok(Some(0));
+    }
+    Err(Refusal::new(
+        ReasonCode::NotDicom,
+        "Not a DICOM Part 10 file: \"DICM\" is not at byte 128, and no data set begins at byte 0.",
+    ))
+}
+
+/// Walks over the group's elements. `None`: more is needed.
+fn scan_group(prefix: &[u8]) -> Result<Option<MetaGroup>, Refusal> {
+    let Some(start) = group_start(prefix)? else {
+        return Ok(None);
+    };
     let mut group = MetaGroup {
-        end: PREAMBLE_BYTES + 4,
+        end: start,
         ..MetaGroup::default()
     };
     let mut stated_end = None;
@@ -173,13 +265,9 @@ fn scan_group(prefix: &[u8]) -> Result<Option<MetaGroup>, Refusal> {
         };
         // A deflated data set may begin with any bytes, also with those of group 0002: there the
         // stated group length is believed. Elsewhere it is not, for it is often wrong.
-        let deflated = group
-            .transfer_syntax
-            .as_deref()
-            .map(|uid| uid.trim_end_matches('\0'))
-            == Some(DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN);
-        if number != [2, 0] || (deflated && stated_end.is_some_and(|end| group.end >= end)) {
-            return Ok(Some(group));
+        let ended = group.is_deflated() && stated_end.is_some_and(|end| group.end >= end);
+        if number != [2, 0] || ended {
+            return Ok(group.complete(prefix).then_some(group));
         }
         let Some(element) = MetaElement::read(prefix, group.end)? else {
             return Ok(None);
@@ -208,16 +296,13 @@ impl<'a> MetaElement<'a> {
         let Some(head) = prefix.get(start..start + 8) else {
             return Ok(None);
         };
-        if !head[4..6].iter().all(u8::is_ascii_uppercase) {
-            return Err(Refusal::new(
-                ReasonCode::NotDicom,
-                format!(
-                    "The file meta group has no value representation at byte {}.",
-                    start + 4
-                ),
-            ));
-        }
-        let (value_start, length) = if super::walk::has_short_length([head[4], head[5]]) {
+        let explicit = head[4..6].iter().all(u8::is_ascii_uppercase);
+        let (value_start, length) = if !explicit {
+            // Against PS3.10 section 7.1, but written: the group in implicit VR.
+            let bytes = [head[4], head[5], head[6], head[7]];
+            let length = usize::try_from(u32::from_le_bytes(bytes)).unwrap_or(usize::MAX);
+            (start + 8, length)
+        } else if has_short_length([head[4], head[5]]) {
             (
                 start + 8,
                 usize::from(u16::from_le_bytes([head[6], head[7]])),

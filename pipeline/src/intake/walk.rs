@@ -2,7 +2,12 @@
 //!
 //! The general readers of dicom-rs build a tree by recursion, which ten thousand nested sequences
 //! overflow; so every object passes here first, and what passes is shallow enough for them.
+//!
+//! Writers err, and archives keep what they wrote: where an element contradicts its own form, the
+//! bytes behind it are looked at, and the reading that they fit is taken. Well-formed data sets
+//! never come so far, but for the first element of each item.
 
+use std::collections::VecDeque;
 use std::io::{ErrorKind, Read};
 
 use dicom_core::dictionary::DataDictionary;
@@ -18,6 +23,8 @@ use super::Refusal;
 const KEPT_VALUE_BYTES_MAX: u32 = 16 << 10;
 
 const UNDEFINED_LENGTH: u32 = u32::MAX;
+/// How far ahead is looked for the element behind one of doubtful form, bytes.
+const LOOK_AHEAD_BYTES_MAX: usize = 128 << 10;
 
 const ITEM: Tag = Tag(0xFFFE, 0xE000);
 const ITEM_DELIMITATION_ITEM: Tag = Tag(0xFFFE, 0xE00D);
@@ -32,32 +39,53 @@ pub(super) enum Encoding {
 }
 
 impl Encoding {
-    fn u16(self, bytes: [u8; 2]) -> u16 {
+    pub(super) fn u16(self, bytes: [u8; 2]) -> u16 {
         match self {
             Self::ImplicitLittle | Self::ExplicitLittle => u16::from_le_bytes(bytes),
             Self::ExplicitBig => u16::from_be_bytes(bytes),
         }
     }
 
-    fn u32(self, bytes: [u8; 4]) -> u32 {
+    pub(super) fn u32(self, bytes: [u8; 4]) -> u32 {
         match self {
             Self::ImplicitLittle | Self::ExplicitLittle => u32::from_le_bytes(bytes),
             Self::ExplicitBig => u32::from_be_bytes(bytes),
         }
     }
 
+    fn tag(self, [a, b, c, d]: [u8; 4]) -> Tag {
+        Tag(self.u16([a, b]), self.u16([c, d]))
+    }
+
+    /// The transfer syntax that encodes so.
+    pub(super) fn transfer_syntax(self) -> &'static str {
+        match self {
+            Self::ImplicitLittle => "1.2.840.10008.1.2",
+            Self::ExplicitLittle => "1.2.840.10008.1.2.1",
+            Self::ExplicitBig => "1.2.840.10008.1.2.2",
+        }
+    }
+
+    /// What a data set's first element shows; `None` where it is none.
+    pub(super) fn seen(first_bytes: &[u8]) -> Option<Self> {
+        let head: [u8; 8] = first_bytes.get(..8)?.try_into().ok()?;
+        let explicit = VR::from_binary([head[4], head[5]]).is_some();
+        match ([head[0], head[1]], explicit) {
+            // Group 0008 or a low one, high byte first.
+            ([0, low], true) if low != 0 => Some(Self::ExplicitBig),
+            ([_, 0], true) => Some(Self::ExplicitLittle),
+            ([_, 0], false) => Some(Self::ImplicitLittle),
+            _ => None,
+        }
+    }
+
     /// What the data set's first element shows, against what its transfer syntax says: writers
-    /// that mistake implicit for explicit VR, and the other way round, are not rare.
+    /// that mistake implicit for explicit VR, or one order of bytes for the other, are not rare.
     pub(super) fn corrected(self, first_bytes: &[u8]) -> Self {
-        let Some(vr) = first_bytes.get(4..6) else {
-            return self;
-        };
-        let explicit = VR::from_binary([vr[0], vr[1]]).is_some();
-        match (self, explicit) {
-            (Self::ImplicitLittle, true) => Self::ExplicitLittle,
-            (Self::ExplicitLittle, false) => Self::ImplicitLittle,
-            (Self::ImplicitLittle | Self::ExplicitBig, false)
-            | (Self::ExplicitLittle | Self::ExplicitBig, true) => self,
+        match (self, Self::seen(first_bytes)) {
+            // Retired, and never implicit: a first element without a VR is odd in another way.
+            (Self::ExplicitBig, Some(Self::ImplicitLittle)) | (_, None) => self,
+            (_, Some(seen)) => seen,
         }
     }
 }
@@ -108,7 +136,10 @@ pub(super) struct Level {
     /// Where the sequence ends, if it says so.
     end: Option<u64>,
     item: Item,
+    /// Of the heads of its items.
     encoding: Encoding,
+    /// Of what the present item holds.
+    item_encoding: Encoding,
     /// Items are fragments of pixels, not data sets.
     fragments: bool,
 }
@@ -154,6 +185,8 @@ pub(super) enum WalkEnd {
 /// A reader of one data set that counts what it reads and refuses what goes beyond the limits.
 pub(super) struct Walker<'a, R> {
     source: R,
+    /// Bytes beyond `position` that were looked at and not yet taken.
+    ahead: VecDeque<u8>,
     encoding: Encoding,
     limits: &'a Limits,
     /// Bytes of the data set read so far.
@@ -181,6 +214,7 @@ impl<'a, R: Read> Walker<'a, R> {
     ) -> Self {
         Self {
             source,
+            ahead: VecDeque::new(),
             encoding,
             limits,
             position: 0,
@@ -194,18 +228,17 @@ impl<'a, R: Read> Walker<'a, R> {
     pub(super) fn run(&mut self, visitor: &mut impl Visitor) -> Result<WalkEnd, Refusal> {
         loop {
             self.leave_what_has_ended();
-            let encoding = self
-                .path
-                .last()
-                .map_or(self.encoding, |level| level.encoding);
-            let Some(tag) = self.read_tag(encoding)? else {
-                return if self.path.is_empty() {
-                    Ok(WalkEnd::EndOfData)
-                } else {
-                    Err(self.truncated("a sequence is not closed"))
-                };
+            let Some(tag) = self.read_tag(self.present_encoding())? else {
+                // Also where sequences are not closed, which much in the field does not do at the
+                // end; an image without its pixels is refused later.
+                return Ok(WalkEnd::EndOfData);
             };
+            if self.is_padding(tag) {
+                return Ok(WalkEnd::EndOfData);
+            }
             self.count_element()?;
+            self.leave_unclosed_sequences(tag);
+            let encoding = self.present_encoding();
             match self.path.last().map(|level| level.item) {
                 Some(Item::Between) => self.between_items(tag, encoding)?,
                 _ if tag.group() == 0xFFFE => self.delimiter(tag, encoding)?,
@@ -220,6 +253,35 @@ impl<'a, R: Read> Walker<'a, R> {
                     self.element(&head, encoding, visitor)?;
                 }
             }
+        }
+    }
+
+    fn present_encoding(&self) -> Encoding {
+        match self.path.last() {
+            None => self.encoding,
+            Some(level) => match level.item {
+                Item::Between => level.encoding,
+                Item::Inside { .. } => level.item_encoding,
+            },
+        }
+    }
+
+    /// Zeros where an element should stand: what some writers fill their last block with.
+    fn is_padding(&self, tag: Tag) -> bool {
+        self.path.is_empty() && tag == Tag(0, 0) && self.elements > 0
+    }
+
+    /// An element that stands where an item should: the sequence is shorter than it says, or its
+    /// end was left out. Elements ascend (PS3.5 section 7.1), so one behind the sequence's own tag
+    /// belongs to the level above.
+    fn leave_unclosed_sequences(&mut self, tag: Tag) {
+        while tag.group() != 0xFFFE
+            && self
+                .path
+                .last()
+                .is_some_and(|level| matches!(level.item, Item::Between) && tag > level.tag)
+        {
+            self.path.pop();
         }
     }
 
@@ -257,6 +319,15 @@ impl<'a, R: Read> Walker<'a, R> {
     /// Inside a sequence: an item begins, or the sequence ends.
     fn between_items(&mut self, tag: Tag, encoding: Encoding) -> Result<(), Refusal> {
         let length = encoding.u32(self.read_array()?);
+        self.between_items_at(tag, encoding, length)
+    }
+
+    fn between_items_at(
+        &mut self,
+        tag: Tag,
+        encoding: Encoding,
+        length: u32,
+    ) -> Result<(), Refusal> {
         let end = self.end_of(length);
         let Some(level) = self.path.last_mut() else {
             return Ok(());
@@ -265,12 +336,18 @@ impl<'a, R: Read> Walker<'a, R> {
             ITEM if level.fragments => self.skip(length),
             ITEM => {
                 level.item = Item::Inside { end };
+                let seen = self.encoding_of_item(encoding, end)?;
+                if let Some(level) = self.path.last_mut() {
+                    level.item_encoding = seen;
+                }
                 Ok(())
             }
             SEQUENCE_DELIMITATION_ITEM => {
                 self.path.pop();
                 Ok(())
             }
+            // An item of defined length that is closed all the same.
+            ITEM_DELIMITATION_ITEM if length == 0 => Ok(()),
             _ => Err(self.malformed(&format!("{tag} stands where an item should"))),
         }
     }
@@ -283,6 +360,11 @@ impl<'a, R: Read> Walker<'a, R> {
                 level.item = Item::Between;
                 level.item_index += 1;
                 Ok(())
+            }
+            // The next item begins, and the last one was not closed.
+            (ITEM, Some(level)) if !level.fragments => {
+                level.item_index += 1;
+                self.between_items_at(tag, encoding, length)
             }
             // A sequence closed without closing its last item: seen in the field, and plain enough.
             (SEQUENCE_DELIMITATION_ITEM, Some(_)) => {
@@ -332,6 +414,11 @@ impl<'a, R: Read> Walker<'a, R> {
         encoding: Encoding,
         fragments: bool,
     ) -> Result<(), Refusal> {
+        let encoding = self.encoding_of_sequence(head.vr, encoding)?;
+        if head.length != UNDEFINED_LENGTH && !self.item_follows(encoding)? {
+            // By the dictionary a sequence, but something else, or nothing, was written.
+            return self.skip(head.length);
+        }
         if self.path.len() >= self.limits.nesting_depth_max {
             return Err(Refusal::new(
                 ReasonCode::LimitExceeded,
@@ -346,15 +433,121 @@ impl<'a, R: Read> Walker<'a, R> {
             item_index: 0,
             end: self.end_of(head.length),
             item: Item::Between,
-            // PS3.5 section 6.2.2: what an unknown VR of undefined length holds is implicit.
-            encoding: if head.vr == VR::UN {
-                Encoding::ImplicitLittle
-            } else {
-                encoding
-            },
+            encoding,
+            item_encoding: encoding,
             fragments,
         });
         Ok(())
+    }
+
+    /// How the heads of a sequence's items are encoded. PS3.5 section 6.2.2: what an unknown VR of
+    /// undefined length holds is implicit; what stands there goes before.
+    fn encoding_of_sequence(&mut self, vr: VR, outer: Encoding) -> Result<Encoding, Refusal> {
+        if vr != VR::UN {
+            return Ok(outer);
+        }
+        let kept = outer == Encoding::ExplicitBig && self.item_follows(outer)?;
+        Ok(if kept {
+            outer
+        } else {
+            Encoding::ImplicitLittle
+        })
+    }
+
+    fn item_follows(&mut self, encoding: Encoding) -> Result<bool, Refusal> {
+        let next = self.look_ahead(4)?;
+        let tag = next.try_into().ok().map(|bytes| encoding.tag(bytes));
+        Ok(matches!(tag, Some(ITEM | SEQUENCE_DELIMITATION_ITEM)))
+    }
+
+    /// How the elements of an item that ends at `end` are encoded, by the first of them.
+    fn encoding_of_item(&mut self, usual: Encoding, end: Option<u64>) -> Result<Encoding, Refusal> {
+        let head = <[u8; 8]>::try_from(self.look_ahead(8)?);
+        let (Ok(head), true) = (head, self.left(end) >= 8) else {
+            return Ok(usual);
+        };
+        let [t0, t1, t2, t3, a, b, c, d] = head;
+        let tag = usual.tag([t0, t1, t2, t3]);
+        if tag.group() == 0xFFFE {
+            return Ok(usual);
+        }
+        let vr = VR::from_binary([a, b]);
+        match (usual, vr) {
+            (Encoding::ExplicitLittle, None) => {
+                let length = usual.u32([a, b, c, d]);
+                let fits = length == UNDEFINED_LENGTH || u64::from(length) <= self.left(end);
+                let well = fits && self.fits(tag, 8, length, Encoding::ImplicitLittle)?;
+                Ok(if well {
+                    Encoding::ImplicitLittle
+                } else {
+                    usual
+                })
+            }
+            (Encoding::ImplicitLittle, Some(vr)) => {
+                let stated = StandardDataDictionary
+                    .by_tag(tag)
+                    .map(|entry| entry.vr.relaxed());
+                let explicit = Encoding::ExplicitLittle;
+                let well = stated == Some(vr)
+                    || (has_short_length([a, b])
+                        && self.fits(tag, 8, u32::from(usual.u16([c, d])), explicit)?);
+                Ok(if well { explicit } else { usual })
+            }
+            (Encoding::ExplicitLittle | Encoding::ExplicitBig, _)
+            | (Encoding::ImplicitLittle, None) => Ok(usual),
+        }
+    }
+
+    /// Bytes up to `end`, or to the end of the data set.
+    fn left(&self, end: Option<u64>) -> u64 {
+        let end = end.or(self.length).unwrap_or(self.limits.header_bytes_max);
+        end.saturating_sub(self.position)
+    }
+
+    /// Whether an element `tag`, whose value begins `offset` bytes ahead and has `length`, is
+    /// followed by what may follow it: an element of a higher tag, a delimiter, or the end.
+    fn fits(
+        &mut self,
+        tag: Tag,
+        offset: usize,
+        length: u32,
+        encoding: Encoding,
+    ) -> Result<bool, Refusal> {
+        let next = if length == UNDEFINED_LENGTH {
+            offset
+        } else {
+            offset.saturating_add(usize::try_from(length).unwrap_or(usize::MAX))
+        };
+        if next > LOOK_AHEAD_BYTES_MAX {
+            return Ok(false);
+        }
+        let (inside, ends) = (!self.path.is_empty(), self.ends_at(next));
+        let ahead = self.look_ahead(next + 8)?;
+        if length != UNDEFINED_LENGTH && (ends || ahead.len() == next) {
+            return Ok(ahead.len() >= next);
+        }
+        let Some(Ok([t0, t1, t2, t3, a, b, ..])) = ahead.get(next..).map(<[u8; 8]>::try_from)
+        else {
+            return Ok(false);
+        };
+        let next_tag = encoding.tag([t0, t1, t2, t3]);
+        if length == UNDEFINED_LENGTH {
+            return Ok(next_tag == ITEM);
+        }
+        if next_tag.group() == 0xFFFE {
+            return Ok(inside);
+        }
+        let has_form = encoding == Encoding::ImplicitLittle || looks_like_vr([a, b]);
+        Ok(next_tag > tag && has_form)
+    }
+
+    /// Whether an item or a sequence of defined length ends `offset` bytes ahead.
+    fn ends_at(&self, offset: usize) -> bool {
+        let at = Some(self.position + offset as u64);
+        self.path.iter().any(|level| {
+            level.end == at
+                || matches!(level.item, Item::Inside { end } if end.is_some() && end == at)
+        })
     }
 
     fn end_of(&self, length: u32) -> Option<u64> {
@@ -367,10 +560,7 @@ impl<'a, R: Read> Walker<'a, R> {
         let count = self.read_up_to(&mut bytes)?;
         match count {
             0 => Ok(None),
-            4 => Ok(Some(Tag(
-                encoding.u16([bytes[0], bytes[1]]),
-                encoding.u16([bytes[2], bytes[3]]),
-            ))),
+            4 => Ok(Some(encoding.tag(bytes))),
             _ => Err(self.truncated("it breaks off inside a tag")),
         }
     }
@@ -393,17 +583,76 @@ impl<'a, R: Read> Walker<'a, R> {
                 length: u32::from(encoding.u16([bytes[2], bytes[3]])),
             });
         }
-        if !code
-            .iter()
-            .all(|byte| byte.is_ascii_uppercase() || *byte == b'?')
-        {
-            return Err(self.malformed(&format!("{tag} has no value representation")));
+        match VR::from_binary(code) {
+            Some(vr) => Ok(ElementHead {
+                tag,
+                vr,
+                length: encoding.u32(self.read_array()?),
+            }),
+            None => self.head_without_vr(tag, bytes, encoding),
         }
+    }
+
+    /// The head of an element whose VR is none: blank, in small letters, of a later standard, or
+    /// left out. `form` is what stands behind its tag. Of the forms that it may have, the first
+    /// that what follows fits is taken.
+    fn head_without_vr(
+        &mut self,
+        tag: Tag,
+        form: [u8; 4],
+        encoding: Encoding,
+    ) -> Result<ElementHead, Refusal> {
+        let [a, b, c, d] = form;
+        let short = u32::from(encoding.u16([c, d]));
+        let implicit = encoding.u32(form);
+        let ahead = self.look_ahead(4)?.try_into().ok();
+        let long = ahead.map(|bytes| encoding.u32(bytes));
+        // PS3.5 section 7.1.2: VRs to come have long lengths.
+        let is_later = looks_like_vr([a, b]) && [c, d] == [0, 0];
+        let long_fits = match long {
+            Some(length) if [c, d] == [0, 0] => self.fits(tag, 4, length, encoding)?,
+            Some(_) | None => false,
+        };
+        let (length, passed) = if is_later && long_fits {
+            (long, 4)
+        } else if self.fits(tag, 0, short, encoding)? {
+            (Some(short), 0)
+        } else if long_fits {
+            (long, 4)
+        } else if encoding != Encoding::ExplicitBig
+            && (self.fits(tag, 0, implicit, encoding)?
+                || self.fits(tag, 0, implicit, Encoding::ImplicitLittle)?)
+        {
+            (Some(implicit), 0)
+        } else if is_later {
+            (long, 4)
+        } else {
+            (None, 0)
+        };
+        let Some(length) = length else {
+            return Err(self.malformed(&format!("{tag} has no value representation")));
+        };
+        self.skip(passed)?;
         Ok(ElementHead {
             tag,
-            vr: VR::from_binary(code).unwrap_or(VR::UN),
-            length: encoding.u32(self.read_array()?),
+            vr: implicit_vr(tag, length),
+            length,
         })
+    }
+
+    /// The next `count` bytes, or as many as there are; they are not taken.
+    fn look_ahead(&mut self, count: usize) -> Result<&[u8], Refusal> {
+        let missing = count.saturating_sub(self.ahead.len());
+        if missing > 0 {
+            let mut more = Vec::with_capacity(missing);
+            (&mut self.source)
+                .take(missing as u64)
+                .read_to_end(&mut more)
+                .map_err(|error| self.unreadable(&error))?;
+            self.ahead.extend(more);
+        }
+        let length = count.min(self.ahead.len());
+        Ok(&self.ahead.make_contiguous()[..length])
     }
 
     fn read_array<const N: usize>(&mut self) -> Result<[u8; N], Refusal> {
@@ -424,7 +673,13 @@ impl<'a, R: Read> Walker<'a, R> {
     fn read_up_to(&mut self, bytes: &mut [u8]) -> Result<usize, Refusal> {
         let mut filled = 0;
         while filled < bytes.len() {
-            match self.source.read(&mut bytes[filled..]) {
+            // Reading from the queue never fails.
+            let read = if self.ahead.is_empty() {
+                self.source.read(&mut bytes[filled..])
+            } else {
+                self.ahead.read(&mut bytes[filled..])
+            };
+            match read {
                 Ok(0) => break,
                 Ok(count) => filled += count,
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
@@ -440,7 +695,9 @@ impl<'a, R: Read> Walker<'a, R> {
         self.refuse_beyond_end(length)?;
         let length = u64::from(length);
         let within = self.limits.header_bytes_max.saturating_sub(self.position);
-        let mut part = (&mut self.source).take(length.min(within + 1));
+        let mut part = (&mut self.ahead)
+            .chain(&mut self.source)
+            .take(length.min(within + 1));
         let skipped = std::io::copy(&mut part, &mut std::io::sink())
             .map_err(|error| self.unreadable(&error))?;
         self.advance(skipped)?;
@@ -532,6 +789,11 @@ fn is_pixel_data(tag: Tag) -> bool {
         tag,
         tags::PIXEL_DATA | tags::FLOAT_PIXEL_DATA | tags::DOUBLE_FLOAT_PIXEL_DATA
     )
+}
+
+/// Two capital letters, or the two question marks of a writer that did not know.
+fn looks_like_vr(code: [u8; 2]) -> bool {
+    VR::from_binary(code).is_some() || code == *b"??" || code.iter().all(u8::is_ascii_uppercase)
 }
 
 /// The VR that the dictionary gives; a sequence where the length says so.

@@ -17,25 +17,13 @@ const THICKNESS_TOLERANCE_MM: f64 = 0.011;
 /// Slices whose normal is further from the body's axis are not axial. Gantries tilt to 30°.
 const AXIAL_COSINE_MIN: f64 = 0.766;
 
-const LOCALIZER_WORDS: [&str; 9] = [
-    "LOCALIZER",
-    "LOCALISER",
-    "SCOUT",
-    "TOPOGRAM",
-    "TOPOGRAMM",
-    "SURVIEW",
-    "SCANOGRAM",
-    "SCANO",
-    "ТОПОГРАММА",
-];
 /// Values of Image Type (0008,0008) that name something computed from slices.
-const DERIVED_TYPES: [&str; 16] = [
+const DERIVED_TYPES: [&str; 13] = [
     "MPR",
     "MIP",
     "MINIP",
     "MIN",
     "MAX",
-    "AVERAGE",
     "VRT",
     "VR",
     "SSD",
@@ -44,25 +32,9 @@ const DERIVED_TYPES: [&str; 16] = [
     "SUBTRACTION",
     "SCREEN",
     "PROT",
-    "DOSE",
-    "3D",
-];
-const DERIVED_WORDS: [&str; 12] = [
-    "MPR",
-    "MIP",
-    "MINIP",
-    "VRT",
-    "SSD",
-    "3D",
-    "REFORMAT",
-    "REFORMATTED",
-    "DOSE",
-    "SCREENSAVE",
-    "SUBTRACTION",
-    "SUMMARY",
 ];
 
-const HEAD_WORDS: [&str; 27] = [
+const HEAD_WORDS: [&str; 42] = [
     "HEAD",
     "BRAIN",
     "SKULL",
@@ -90,13 +62,39 @@ const HEAD_WORDS: [&str; 27] = [
     "SCHÄDEL",
     "HOOFD",
     "GLOWA",
+    "NCCT",
+    "STROKE",
+    "CEREB",
+    "HD",
+    "ГМ",
+    "ОГМ",
+    "МИ",
+    "МИЫ",
+    "BOSH",
+    "MIYA",
+    "GOLOVA",
+    "GOLOVY",
+    "MOZG",
+    "MOZGA",
+    "CEREBELLUM",
 ];
-const HEAD_STEMS: [&str; 5] = ["ГОЛОВ", "МОЗГ", "ЧЕРЕП", "БАС", "МИЯ"];
-const OTHER_BODY_WORDS: [&str; 40] = [
+const HEAD_STEMS: [&str; 9] = [
+    "ГОЛОВ",
+    "МОЗГ",
+    "ЧЕРЕП",
+    "БАС",
+    "МИЯ",
+    "ИНСУЛЬТ",
+    "КРАНИ",
+    "NEUROCRAN",
+    "GOLOVN",
+];
+const OTHER_BODY_WORDS: [&str; 57] = [
     "NECK",
     "CHEST",
     "THORAX",
     "LUNG",
+    "LUNGS",
     "HEART",
     "CARDIAC",
     "CORONARY",
@@ -121,6 +119,7 @@ const OTHER_BODY_WORDS: [&str; 40] = [
     "EXTREMITY",
     "LIVER",
     "KIDNEY",
+    "KIDNEYS",
     "COLON",
     "AORTA",
     "HALS",
@@ -133,8 +132,44 @@ const OTHER_BODY_WORDS: [&str; 40] = [
     "CTSPINE",
     "WHOLEBODY",
     "BREAST",
+    "LWS",
+    "HWS",
+    "BWS",
+    "SINUS",
+    "SINUSES",
+    "ОГК",
+    "ОБП",
+    "ОМТ",
+    "ШОП",
+    "ППН",
+    "ТАЗ",
+    "KOKRAK",
+    "BOYIN",
+    "OPKA",
+    "QORIN",
 ];
-const OTHER_BODY_STEMS: [&str; 7] = ["ABDOM", "GRUDN", "ГРУД", "ЛЕГК", "БРЮШ", "ШЕЯ", "ПОЗВОН"];
+const OTHER_BODY_STEMS: [&str; 20] = [
+    "ABDOM",
+    "GRUDN",
+    "ГРУД",
+    "ЛЕГК",
+    "БРЮШ",
+    "ШЕЯ",
+    "ШЕИ",
+    "ШЕЙН",
+    "ПОЗВОН",
+    "ТАЗА",
+    "ПОЧК",
+    "ПЕЧЕН",
+    "СЕРДЦ",
+    "КОЛЕН",
+    "КЕУДЕ",
+    "ӨКПЕ",
+    "МОЙЫН",
+    "ОМЫРТҚ",
+    "UMURTQ",
+    "КОНЕЧНОСТ",
+];
 
 /// The header's word on one stack.
 #[derive(Clone, Debug)]
@@ -299,15 +334,15 @@ fn judge_image_type(findings: &mut Findings, instance: &Instance, values: &[Stri
     let description = Words::of(&instance.series.series_description);
     let value = |index: usize| values.get(index).map_or("", String::as_str);
     let lossy = instance.pixels.as_ref().is_some_and(|pixels| pixels.lossy);
-    if words.any(&LOCALIZER_WORDS) || description.any(&LOCALIZER_WORDS) {
+    if words.names_localizer() || description.names_localizer() {
         findings.refuse(ReasonCode::Localizer, "A localiser, not slices.");
-    } else if words.any(&DERIVED_TYPES) || value(1) == "SECONDARY" {
+    } else if words.any(&DERIVED_TYPES) || words.names_derived() || value(1) == "SECONDARY" {
         let text = format!("Computed from slices: Image Type (0008,0008) is {named}.");
         findings.refuse(ReasonCode::Derived, text);
     } else if value(0) == "DERIVED" && !(lossy && value(2) == "AXIAL") {
         let text = format!("Derived, not original: Image Type (0008,0008) is {named}.");
         findings.refuse(ReasonCode::Derived, text);
-    } else if description.any(&DERIVED_WORDS) {
+    } else if description.names_derived() {
         let text = "Computed from slices, by its Series Description (0008,103E).";
         findings.refuse(ReasonCode::Derived, text);
     }
@@ -368,14 +403,27 @@ fn judge_contrast(findings: &mut Findings, slice: Slice<'_>) {
             (ContrastWord::Silent, ContrastWord::With) => {
                 "its Protocol Name (0018,1030) says so and the series does not say otherwise"
             }
-            (ContrastWord::Without, _)
-            | (ContrastWord::Silent, ContrastWord::Without | ContrastWord::Silent) => return,
+            (ContrastWord::Without, _) | (ContrastWord::Silent, ContrastWord::Without) => return,
+            (ContrastWord::Silent, ContrastWord::Silent) => {
+                return remark_doubtful_contrast(findings, series);
+            }
         }
     };
     findings.refuse(
         ReasonCode::Contrast,
         format!("Contrast was given, or vessels or perfusion were scanned: {found_in}."),
     );
+}
+
+fn remark_doubtful_contrast(findings: &mut Findings, series: &SeriesHeader) {
+    let told = &series.series_description;
+    if Words::of(told).may_mean_contrast() {
+        let text = format!(
+            "Series Description (0008,103E) is {told:?}, which may mean contrast; the pixels show \
+             none that is seen."
+        );
+        findings.remark(ReasonCode::Contrast, text);
+    }
 }
 
 fn judge_body_part(findings: &mut Findings, series: &SeriesHeader) {

@@ -24,6 +24,16 @@ const SHARP_WORDS: [&str; 17] = [
 ];
 const SHARP_STEMS: [&str; 5] = ["КОСТ", "BONEPL", "KOST", "HIRES", "LUNGE"];
 
+/// What a description says of bone. Shorter than the kernels' own list: there `ULTRA` is a sharp
+/// kernel, in a description it is a low dose.
+const SHARP_DESCRIPTION_WORDS: [&str; 16] = [
+    "BONE", "BONES", "BONEPLUS", "BONE+", "EDGE", "LUNG", "SHARP", "EAR", "PETROUS", "KNOCHEN",
+    "HUESO", "OSSO", "OSSEUX", "OSSEUSE", "BOT", "BN",
+];
+/// Bone in Uzbek and Kazakh; behind the word for head it is the skull.
+const BONE_UNLESS_SKULL: [&str; 4] = ["SUYAK", "СҮЙЕК", "СУЙЕК", "СУЯК"];
+const HEAD_BEFORE_BONE: [&str; 2] = ["BOSH", "БАС"];
+
 /// Philips letters; `EB`, `EC`, `YD`, `YE` and the bare `D`, `E`, `L` are edge-enhancing.
 const PHILIPS_SOFT: [&str; 7] = ["UA", "UB", "UC", "A", "B", "YA", "YB"];
 const PHILIPS_SHARP: [&str; 8] = ["D", "E", "L", "EB", "EC", "YD", "YE", "YC"];
@@ -39,12 +49,40 @@ pub(super) fn sharpness(kernel: &str, description: &str) -> Sharpness {
         .to_uppercase();
     let by_name = by_name(&name);
     if by_name == Sharpness::Unknown {
-        let words = Words::of(description);
-        if words.any(&SHARP_WORDS) || words.any_stem(&SHARP_STEMS) {
-            return Sharpness::Sharp;
-        }
+        return by_description(&Words::of(description));
     }
     by_name
+}
+
+/// Bone by its words, or the name of a kernel among them, such as `Head 1.0 H60s`.
+fn by_description(words: &Words) -> Sharpness {
+    let mut before = "";
+    let mut says_bone = words.any(&SHARP_DESCRIPTION_WORDS) || words.any_stem(&SHARP_STEMS);
+    let mut named = Sharpness::Unknown;
+    for word in words.iter() {
+        says_bone |= BONE_UNLESS_SKULL.contains(&word) && !HEAD_BEFORE_BONE.contains(&before);
+        if named == Sharpness::Unknown {
+            named = kernel_within(word);
+        }
+        before = word;
+    }
+    if says_bone { Sharpness::Sharp } else { named }
+}
+
+/// Letters of Siemens' kernels; others before two digits are too often something else.
+const KERNEL_LETTERS: [&str; 14] = [
+    "H", "HR", "HV", "HF", "HC", "B", "BR", "BV", "BF", "J", "Q", "QR", "U", "UR",
+];
+
+fn kernel_within(word: &str) -> Sharpness {
+    let digits = word.bytes().filter(u8::is_ascii_digit).count();
+    match letters_and_number(word) {
+        Some(("FC", number)) if digits == 2 => toshiba(number),
+        Some((letters, number)) if digits == 2 && KERNEL_LETTERS.contains(&letters) => {
+            siemens(number)
+        }
+        Some(_) | None => Sharpness::Unknown,
+    }
 }
 
 fn by_name(name: &str) -> Sharpness {
@@ -137,5 +175,10 @@ mod tests {
         assert_eq!(sharpness("", "Кость"), Sharpness::Sharp);
         assert_eq!(sharpness("H31s", "BONE WINDOW"), Sharpness::Soft);
         assert_eq!(sharpness("", "BONEY"), Sharpness::Unknown);
+        assert_eq!(sharpness("", "Head 1.0 H60s"), Sharpness::Sharp);
+        assert_eq!(sharpness("", "Head 5.0 Hr38"), Sharpness::Soft);
+        assert_eq!(sharpness("", "HEAD ULTRA LOW DOSE"), Sharpness::Unknown);
+        assert_eq!(sharpness("", "бас сүйек"), Sharpness::Unknown);
+        assert_eq!(sharpness("", "сүйек терезесі"), Sharpness::Sharp);
     }
 }

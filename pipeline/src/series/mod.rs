@@ -256,4 +256,6 @@ fn missing_geometry(without: &[Slice<'_>], instances: &[&Instance]) -> Option<Re
 }
 
 #[cfg(test)]
+mod descriptions;
+#[cfg(test)]
 pub(crate) mod tests;

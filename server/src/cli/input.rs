@@ -6,12 +6,15 @@ use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
+use models::analysis::StudyObjects;
+use pipeline::content::ContentHasher;
 use pipeline::instance::Instance;
-use pipeline::intake::read_instance;
+use pipeline::intake::read_object;
 use pipeline::limits::Limits;
-use pipeline::patient;
-use pipeline::reason::Reason;
+use pipeline::patient::{self, PatientObjects};
+use pipeline::reason::{Reason, ReasonCode};
 use pipeline::uid::Uid;
+use pipeline::unread::{Received, UnreadObject};
 use rayon::prelude::*;
 use tempfile::TempDir;
 
@@ -23,6 +26,8 @@ use crate::config::Config;
 const FOLDER_DEPTH_MAX: usize = 64;
 /// Most files of one call.
 const FILES_MAX: usize = 200_000;
+/// What files of DICOM objects are called, in small letters.
+const OBJECT_EXTENSIONS: [&str; 4] = ["dcm", "dicom", "dic", "ima"];
 /// How a zip begins; an empty one begins with its end record (APPNOTE 4.3.7, 4.3.16).
 const ZIP_MAGICS: [[u8; 4]; 2] = [*b"PK\x03\x04", *b"PK\x05\x06"];
 
@@ -42,8 +47,33 @@ pub(super) struct Study {
     pub(super) uid: Uid,
     /// Its objects.
     pub(super) instances: Vec<Instance>,
+    /// Those of its objects that cannot be read.
+    pub(super) unread: Vec<UnreadObject>,
     /// What is doubtful about it besides.
     pub(super) doubts: Vec<Reason>,
+}
+
+impl Study {
+    fn new(uid: Uid) -> Self {
+        Self {
+            uid,
+            instances: Vec::new(),
+            unread: Vec::new(),
+            doubts: Vec::new(),
+        }
+    }
+
+    /// What there is of it, for the analysis.
+    pub(super) fn objects(&self) -> StudyObjects<'_> {
+        StudyObjects {
+            study_uid: &self.uid,
+            received: Received {
+                instances: &self.instances,
+                unread: &self.unread,
+            },
+            doubts: &self.doubts,
+        }
+    }
 }
 
 /// Something that was not read.
@@ -90,10 +120,10 @@ pub(super) fn gather(paths: &[PathBuf], config: &Config) -> anyhow::Result<Input
             gatherer.file(path)?;
         }
     }
-    let (instances, mut refused) = read_headers(&gatherer.candidates, &config.limits);
-    gatherer.left_out.append(&mut refused);
+    let mut headers = read_headers(&gatherer.candidates, &config.limits);
+    gatherer.left_out.append(&mut headers.left_out);
     Ok(Input {
-        studies: by_study(instances),
+        studies: by_study(headers.objects),
         left_out: gatherer.left_out,
         _unpacked: gatherer.unpacked,
     })
@@ -240,69 +270,123 @@ fn kind_of(path: &Path) -> Result<FileKind, String> {
     })
 }
 
-fn read_headers(candidates: &[Candidate], limits: &Limits) -> (Vec<Instance>, Vec<LeftOut>) {
+/// An object that was read, or one that could not be.
+type Object = Result<Instance, Box<UnreadObject>>;
+
+/// What the candidates are.
+struct Headers {
+    /// DICOM objects.
+    objects: Vec<Object>,
+    /// What is none, and what cannot be read.
+    left_out: Vec<LeftOut>,
+}
+
+fn read_headers(candidates: &[Candidate], limits: &Limits) -> Headers {
     let bar = Bar::new("Reading headers", candidates.len());
-    let results: Vec<Result<Instance, LeftOut>> = candidates
+    let results: Vec<Object> = candidates
         .par_iter()
         .map(|candidate| {
-            let result = read_instance(&candidate.path, limits).map_err(|refusal| LeftOut {
-                name: candidate.name.clone(),
-                why: refusal.to_string(),
-            });
+            let result = read_object(&candidate.path, limits);
             bar.step();
             result
         })
         .collect();
-    let (mut instances, mut left_out) = (Vec::new(), Vec::new());
-    for result in results {
-        match result {
-            Ok(instance) => instances.push(instance),
-            Err(refused) => left_out.push(refused),
+    let mut headers = Headers {
+        objects: Vec::with_capacity(results.len()),
+        left_out: Vec::new(),
+    };
+    for (candidate, result) in candidates.iter().zip(results) {
+        if let Err(unread) = &result {
+            headers.left_out.push(LeftOut {
+                name: candidate.name.clone(),
+                why: unread.reason.text.clone(),
+            });
+        }
+        if result
+            .as_ref()
+            .err()
+            .is_none_or(|one| counts(candidate, one))
+        {
+            headers.objects.push(result);
         }
     }
-    (instances, left_out)
+    headers
 }
 
-fn by_study(instances: Vec<Instance>) -> Vec<Study> {
+/// Whether what cannot be read is a DICOM object that a study may lack: by its bytes, or, where
+/// they say nothing, by its name.
+fn counts(candidate: &Candidate, unread: &UnreadObject) -> bool {
+    let named = Path::new(&candidate.name)
+        .extension()
+        .and_then(|extension| extension.to_str())
+        .is_some_and(|extension| OBJECT_EXTENSIONS.contains(&extension.to_lowercase().as_str()));
+    unread.study_uid.is_some()
+        || (unread.may_hold_slices() && (named || unread.reason.code != ReasonCode::NotDicom))
+}
+
+fn by_study(objects: Vec<Object>) -> Vec<Study> {
     let mut place_of_uid: BTreeMap<Uid, usize> = BTreeMap::new();
     let mut studies: Vec<Study> = Vec::new();
-    for instance in instances {
-        let uid = instance.study_uid.clone();
+    // The same file named twice is one file; the same object in two files is the pipeline's to
+    // judge.
+    let mut seen = BTreeSet::new();
+    let mut homes = BTreeMap::new();
+    for object in objects {
+        let path = match &object {
+            Ok(instance) => &instance.path,
+            Err(unread) => &unread.path,
+        };
+        if !seen.insert(path.clone()) {
+            continue;
+        }
+        let uid = match &object {
+            Ok(instance) => instance.study_uid.clone(),
+            Err(unread) => home_of(unread, &mut homes),
+        };
         let place = *place_of_uid.entry(uid.clone()).or_insert_with(|| {
-            studies.push(Study {
-                uid,
-                instances: Vec::new(),
-                doubts: Vec::new(),
-            });
+            studies.push(Study::new(uid));
             studies.len() - 1
         });
-        studies[place].instances.push(instance);
-    }
-    for study in &mut studies {
-        let mut seen = BTreeSet::new();
-        // The same file named twice is one file; the same object in two files is the pipeline's
-        // to judge.
-        study
-            .instances
-            .retain(|instance| seen.insert(instance.path.clone()));
+        match object {
+            Ok(instance) => studies[place].instances.push(instance),
+            Err(unread) => studies[place].unread.push(*unread),
+        }
     }
     studies.into_iter().flat_map(by_patient).collect()
 }
 
 /// Patients whose objects came under one Study Instance UID are studies of their own.
 fn by_patient(study: Study) -> Vec<Study> {
-    let patients = patient::by_patient(study.instances);
+    let patients = patient::by_patient(study.instances, study.unread);
     let doubts: Vec<Reason> = patient::shared_study(patients.len(), &study.uid)
         .into_iter()
         .collect();
     patients
         .into_iter()
-        .map(|instances| Study {
+        .map(|PatientObjects { instances, unread }| Study {
             uid: study.uid.clone(),
             instances,
+            unread,
             doubts: doubts.clone(),
         })
         .collect()
+}
+
+/// The study of what cannot be read; for what does not say, one for all objects of a patient, with
+/// a UID made from the first one's path.
+fn home_of(unread: &UnreadObject, homes: &mut BTreeMap<String, Uid>) -> Uid {
+    let made = || {
+        let mut hash = ContentHasher::new("");
+        hash.update(unread.path.to_string_lossy().as_bytes());
+        hash.finish().to_uid()
+    };
+    let stated = unread.study_uid.clone();
+    stated.unwrap_or_else(|| {
+        homes
+            .entry(unread.study.whom())
+            .or_insert_with(made)
+            .clone()
+    })
 }
 
 /// A path, fit for a terminal.

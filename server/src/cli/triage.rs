@@ -7,7 +7,7 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 use clap::Args;
-use models::analysis::{Analysis, Stage, StudyObjects, Watch, analyse};
+use models::analysis::{Analysis, Stage, Watch, analyse};
 use models::report::ReportState;
 use models::runtime::{LoadError, Network};
 use pipeline::limits::Limits;
@@ -36,7 +36,8 @@ Examples:
   tez triage head/ --volume-out volumes/ --model models/weights/hemorrhage.toml
 
 Every study found in the given paths is analysed by itself. What is no DICOM object is named on
-standard error and left out.
+standard error and left out. A DICOM object that cannot be read counts: its study is partial at
+most, and one that names no study stands for a study that is not analysed.
 
 Exit status:
   0  every study was analysed, wholly or in part (`state` says which)
@@ -140,12 +141,7 @@ pub(super) fn analyse_study(
         entered,
     };
     let network = network.as_mut().map_err(|reason| &*reason);
-    let objects = StudyObjects {
-        study_uid: &study.uid,
-        instances: &study.instances,
-        doubts: &study.doubts,
-    };
-    analyse(objects, network, limits, watch)
+    analyse(study.objects(), network, limits, watch)
 }
 
 fn write_out(

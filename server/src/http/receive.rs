@@ -458,7 +458,10 @@ fn store(incoming: Incoming, rules: &Rules) -> Outcome {
         claim: Some(claim.clone()),
         ..error
     };
-    let instance = read_instance(path, &rules.header).map_err(|refusal| fail(refusal.into()))?;
+    let instance = read_instance(path, &rules.header).map_err(|refusal| {
+        incoming.refuse(&refusal.reason.text);
+        fail(refusal.into())
+    })?;
     if rules
         .study
         .as_ref()

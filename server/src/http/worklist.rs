@@ -78,8 +78,7 @@ pub struct WorklistPage {
     pub studies: Vec<WorklistRow>,
     /// Studies in the whole list.
     pub total: i64,
-    /// Kept objects that belong to no study because their headers cannot be read; see
-    /// `/api/v1/objects/unreadable`.
+    /// Kept objects that cannot be read; see `/api/v1/objects/unreadable`.
     pub unreadable_objects: i64,
 }
 
@@ -172,7 +171,8 @@ pub(super) async fn problems(
     Ok(Json(app.state.problems().await?))
 }
 
-/// Kept objects whose headers cannot be read, newest first. They belong to no study, and are not lost.
+/// Kept objects that cannot be read, newest first. They are not lost, and their studies are in the
+/// worklist, partial or not analysed.
 #[utoipa::path(get, path = "/api/v1/objects/unreadable", tag = "worklist", responses(
     (status = 200, description = "At most 1000 objects", body = Vec<UnreadableObject>),
 ))]
@@ -194,6 +194,6 @@ pub fn checked_uid(text: &str) -> Result<Uid, Problem> {
 fn unknown_study(uid: &Uid) -> Problem {
     Problem::not_found(format!(
         "No study {uid} is known. If it was sent just now, look again in a moment; \
-         /api/v1/objects/unreadable lists objects whose headers cannot be read."
+         /api/v1/objects/unreadable lists objects that cannot be read."
     ))
 }

@@ -75,6 +75,7 @@ impl Bench {
         while let Ok(event) = self.events.try_recv() {
             told.push(match event {
                 IntakeEvent::Stored { receipt, .. } => receipt.as_str().to_owned(),
+                IntakeEvent::Refused { .. } => "refused".to_owned(),
                 IntakeEvent::SessionFinished { .. } => "finished".to_owned(),
                 IntakeEvent::SessionBroken { .. } => "broken".to_owned(),
             });

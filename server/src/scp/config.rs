@@ -3,6 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
+use pipeline::intake::FallbackCharset;
 use serde::{Deserialize, Serialize};
 
 use super::address::AddressRange;
@@ -42,6 +43,10 @@ pub struct ScpConfig {
     pub idle_seconds_max: u64,
     /// Longest time that an object in flight is given to end when the service stops, seconds.
     pub stop_seconds_max: u64,
+    /// How text is read whose character set is not declared, or is declared as Latin-1 and cannot
+    /// be: `auto` finds Russian in Windows-1251, ISO 8859-5, KOI8-R, CP866 and UTF-8 by itself; or
+    /// a name such as `windows-1251`. For objects of every road.
+    pub fallback_charset: FallbackCharset,
 }
 
 /// A sender of the allow-list.
@@ -68,6 +73,7 @@ impl Default for ScpConfig {
             request_seconds_max: 10,
             idle_seconds_max: 120,
             stop_seconds_max: 10,
+            fallback_charset: FallbackCharset::default(),
         }
     }
 }

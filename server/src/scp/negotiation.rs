@@ -132,6 +132,7 @@ pub(super) fn negotiate(
         let decision = decide(proposed);
         results.push(result(proposed.id, &decision));
         if let Ok(context) = decision {
+            remark_even_id(proposed.id, request);
             contexts.insert(proposed.id, context);
         }
     }
@@ -152,6 +153,19 @@ pub(super) fn negotiate(
             ],
         },
     })
+}
+
+/// PS3.8 section 9.3.2.2 has odd ids from 1 to 255. Some senders count one by one; nothing is unclear
+/// about which context they mean.
+fn remark_even_id(id: u8, request: &AssociationRQ) {
+    if id.is_multiple_of(2) {
+        let calling_ae_title = request.calling_ae_title.as_str();
+        tracing::info!(
+            calling_ae_title,
+            id,
+            "took a presentation context with an even id, against PS3.8 section 9.3.2.2"
+        );
+    }
 }
 
 /// The reasons of PS3.8 table 9-21, from the protocol up to the peer.
@@ -319,6 +333,41 @@ mod tests {
         let mut wrong_version = request();
         wrong_version.protocol_version = 2;
         assert_eq!(ask(&wrong_version).unwrap_err().label, "protocol_version");
+    }
+
+    #[test]
+    fn any_id_of_a_context_is_taken() {
+        let mut request = request();
+        let ids = [1, 2, 127, 128, 129, 200, 255];
+        request.presentation_contexts = ids
+            .iter()
+            .map(|id| PresentationContextProposed {
+                id: *id,
+                abstract_syntax: uids::CT_IMAGE_STORAGE.to_owned(),
+                transfer_syntaxes: vec![uids::EXPLICIT_VR_LITTLE_ENDIAN.to_owned()],
+            })
+            .collect();
+        let agreement = ask(&request).unwrap();
+        assert!(agreement.contexts.keys().copied().eq(ids));
+        let answered = agreement.acceptance.presentation_contexts.iter();
+        assert!(answered.map(|context| context.id).eq(ids));
+    }
+
+    #[test]
+    fn a_caller_without_a_title_is_taken_where_any_title_is() {
+        let mut nameless = request();
+        nameless.calling_ae_title = String::new();
+        assert!(ask(&nameless).is_ok());
+        let config = ScpConfig {
+            allow: vec![super::super::config::AllowedPeer {
+                ae_title: "CT1".to_owned(),
+                address: "127.0.0.0/8".parse().unwrap(),
+            }],
+            ..ScpConfig::default()
+        };
+        let loopback = "127.0.0.1".parse().unwrap();
+        assert!(negotiate(&nameless, loopback, &config).is_err());
+        assert!(negotiate(&request(), loopback, &config).is_ok());
     }
 
     #[test]

@@ -312,6 +312,45 @@ fn an_object_is_stored_verbatim_then_announced_then_acknowledged() {
 }
 
 #[test]
+fn titles_padded_with_nuls_are_the_same_titles_and_go_on_without_padding() {
+    let mut provider = Provider::start();
+    let mut bytes = bytes_of(&request("CT1", "TEZ"));
+    for (at, title) in [(10, b"TEZ"), (26, b"CT1")] {
+        bytes[at..at + 16].fill(0);
+        bytes[at..at + 3].copy_from_slice(title);
+    }
+    let mut client = provider.connect();
+    client.send_bytes(&bytes);
+    assert!(matches!(client.receive(), Some(Pdu::AssociationAC(_))));
+    assert_eq!(client.store(1, "1.2.34", b"data set"), 0);
+    let IntakeEvent::Stored { peer, .. } = provider.next_event() else {
+        panic!("not announced");
+    };
+    assert_eq!(peer, "CT1");
+    client.release();
+}
+
+#[test]
+fn objects_are_stored_through_contexts_of_any_id() {
+    for id in [2, 129, 255] {
+        let provider = Provider::start();
+        let Pdu::AssociationRQ(mut asked) = request("CT1", "TEZ") else {
+            panic!("no request");
+        };
+        asked.presentation_contexts[1].id = id;
+        let mut client = provider.connect();
+        client.send(&Pdu::AssociationRQ(asked));
+        assert!(matches!(client.receive(), Some(Pdu::AssociationAC(_))));
+        client.send_bytes(&command_bytes(id, &command(0x0001, 1, Some("1.2.34"))));
+        let value = fragment(id, PDataValueType::Data, true, b"data set");
+        client.send_bytes(&pdata(vec![value]));
+        assert_eq!(client.response(), (0x8001, 1, 0), "{id}");
+        assert_eq!(provider.stored_files(), 1);
+        client.release();
+    }
+}
+
+#[test]
 fn contexts_are_accepted_one_by_one() {
     use PresentationContextResultReason::{AbstractSyntaxNotSupported, Acceptance};
     let provider = Provider::start();

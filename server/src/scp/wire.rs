@@ -201,9 +201,12 @@ impl Wire {
         self.fill(whole)?;
         let bytes = &self.buffer[self.start..self.start + whole];
         let read = dicom_ul::read_pdu(bytes, REQUEST_BYTES_MAX, true);
-        let Ok(Some(Pdu::AssociationRQ(request))) = read else {
+        let Ok(Some(Pdu::AssociationRQ(mut request))) = read else {
             return Err(WireError::invalid("the association request is malformed"));
         };
+        for title in [&mut request.called_ae_title, &mut request.calling_ae_title] {
+            *title = bare_title(title).to_owned();
+        }
         self.start += whole;
         self.patience.request_due = None;
         Ok(request)
@@ -382,6 +385,13 @@ fn acknowledge_at_once(stream: &TcpStream) {
     }
 }
 
+/// An AE title without its padding: blanks (PS3.5 section 6.2), or NULs as of a C string, behind
+/// which anything may stand.
+fn bare_title(field: &str) -> &str {
+    let text = field.trim_start_matches(['\0', ' ']);
+    text.split('\0').next().unwrap_or_default().trim()
+}
+
 fn is_timeout(error: &io::Error) -> bool {
     matches!(
         error.kind(),
@@ -392,4 +402,27 @@ fn is_timeout(error: &io::Error) -> bool {
 /// Lossless: Tez runs where addresses have at least 32 bits.
 fn as_usize(length: u32) -> usize {
     usize::try_from(length).unwrap_or(usize::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::bare_title;
+
+    #[test]
+    fn a_title_is_padded_with_blanks_or_nuls_at_either_end() {
+        for field in [
+            "TEZ",
+            "TEZ             ",
+            "TEZ\0\0\0\0\0\0\0\0\0\0\0\0\0",
+            " TEZ \0  ",
+            "\0TEZ",
+            "TEZ\0of another",
+        ] {
+            assert_eq!(bare_title(field), "TEZ", "{field:?}");
+        }
+        for field in ["", "                ", "\0\0 \0"] {
+            assert_eq!(bare_title(field), "", "{field:?}");
+        }
+        assert_eq!(bare_title("CT ROOM 2"), "CT ROOM 2");
+    }
 }

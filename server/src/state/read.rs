@@ -7,6 +7,7 @@ use jiff::Timestamp;
 use pipeline::content::ContentHash;
 use pipeline::reason::Reason;
 use pipeline::uid::Uid;
+use pipeline::unread::UnreadObject;
 use sqlx::any::AnyRow;
 use sqlx::{AnyPool, Row};
 
@@ -103,14 +104,14 @@ impl State {
         rows.iter().map(problem).collect()
     }
 
-    /// The newest kept objects whose headers cannot be read, newest first.
+    /// The newest kept objects that cannot be read, newest first.
     ///
     /// # Errors
     ///
     /// [`StateError`].
     pub async fn unreadable_objects(&self) -> Result<Vec<UnreadableObject>, StateError> {
         let rows = sqlx::query(
-            "SELECT * FROM objects WHERE study_uid IS NULL ORDER BY received_at DESC LIMIT $1",
+            "SELECT * FROM objects WHERE refusal IS NOT NULL ORDER BY received_at DESC LIMIT $1",
         )
         .bind(LIST_ROWS_MAX)
         .fetch_all(&self.readers)
@@ -168,13 +169,38 @@ impl State {
             .collect()
     }
 
-    /// Paths of all objects that have a row.
+    /// The objects of a study that were not taken, as far as is remembered.
+    ///
+    /// # Errors
+    ///
+    /// [`StateError`].
+    pub async fn refused_of(&self, uid: &Uid) -> Result<Vec<UnreadObject>, StateError> {
+        let rows = sqlx::query(
+            "SELECT * FROM problems WHERE study_uid = $1 AND path IS NULL
+                 AND reason LIKE '%\"unread_objects\"%' ORDER BY id LIMIT $2",
+        )
+        .bind(uid.as_str())
+        .bind(LIST_ROWS_MAX)
+        .fetch_all(&self.readers)
+        .await?;
+        rows.iter()
+            .map(|row| {
+                let problem = problem(row)?;
+                let mut object = UnreadObject::unknown(PathBuf::new(), problem.reason);
+                object.sop_instance_uid = problem.sop_instance_uid;
+                object.study_uid = problem.study_uid;
+                Ok(object)
+            })
+            .collect()
+    }
+
+    /// Paths of all objects that have a row and a study. Others were unreadable for an older Tez.
     ///
     /// # Errors
     ///
     /// [`StateError`].
     pub async fn known_paths(&self) -> Result<BTreeSet<PathBuf>, StateError> {
-        let rows = sqlx::query("SELECT path FROM objects")
+        let rows = sqlx::query("SELECT path FROM objects WHERE study_uid IS NOT NULL")
             .fetch_all(&self.readers)
             .await?;
         rows.iter()
@@ -193,7 +219,7 @@ impl State {
     }
 
     async fn unreadable_count(&self) -> Result<i64, StateError> {
-        self.count("SELECT COUNT(*) FROM objects WHERE study_uid IS NULL")
+        self.count("SELECT COUNT(*) FROM objects WHERE refusal IS NOT NULL")
             .await
     }
 
@@ -299,6 +325,7 @@ fn unreadable_object(row: &AnyRow) -> Result<UnreadableObject, StateError> {
     let content = text(row, "content")?;
     Ok(UnreadableObject {
         sop_instance_uid: uid(row, "sop_instance_uid")?,
+        study_uid: uid_if_any(row, "study_uid")?,
         path: text(row, "path")?.into(),
         content: ContentHash::from_hex(&content).ok_or_else(|| bad_row("content", &content))?,
         bytes: u64::try_from(row.try_get::<i64, _>("bytes")?).unwrap_or(0),

@@ -83,9 +83,9 @@ pub struct ObjectRow {
     pub sop_class_uid: Option<Uid>,
     /// Encoding of the stored bytes; `None` if it was found on disk and its header cannot be read.
     pub transfer_syntax_uid: Option<Uid>,
-    /// Its study; `None` if its header cannot be read.
+    /// Its study, or one that was made for objects that do not say theirs.
     pub study_uid: Option<Uid>,
-    /// Its series; `None` if its header cannot be read.
+    /// Its series; `None` if it does not say.
     pub series_uid: Option<Uid>,
     /// Length of the file, bytes.
     pub bytes: u64,
@@ -97,7 +97,7 @@ pub struct ObjectRow {
     pub peer: String,
     /// New or in conflict (a duplicate has no row of its own).
     pub receipt: Receipt,
-    /// Why its header cannot be read.
+    /// Why it cannot be read.
     pub refusal: Option<Reason>,
 }
 
@@ -299,12 +299,16 @@ pub struct Problem {
     pub reason: Reason,
 }
 
-/// A kept object whose header cannot be read: it belongs to no study, but is not lost.
+/// A kept object that cannot be read: its study lacks it, but it is not lost.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
 pub struct UnreadableObject {
     /// What its sender called it.
     #[schema(value_type = String)]
     pub sop_instance_uid: Uid,
+    /// The study under which it stands in the worklist: its own, or one made for objects that do
+    /// not say theirs.
+    #[schema(value_type = Option<String>)]
+    pub study_uid: Option<Uid>,
     /// Where its bytes are kept, inside the data folder.
     #[schema(value_type = String)]
     pub path: PathBuf,
@@ -318,7 +322,7 @@ pub struct UnreadableObject {
     pub received_at: Timestamp,
     /// Who sent it.
     pub peer: String,
-    /// Why its header cannot be read.
+    /// Why it cannot be read.
     #[schema(value_type = Object)]
     pub reason: Reason,
 }
@@ -330,7 +334,7 @@ pub struct Worklist {
     pub studies: Vec<StudyRow>,
     /// Studies in the whole list.
     pub total: i64,
-    /// Kept objects that belong to no study because their headers cannot be read.
+    /// Kept objects that cannot be read.
     pub unreadable_objects: i64,
 }
 
@@ -365,7 +369,7 @@ pub struct StudyDetails {
 /// What one transaction writes: all of it or nothing.
 #[derive(Clone, Debug, Default)]
 pub struct Changes {
-    /// New objects; those with a known path are left as they are.
+    /// New objects; those with a known path are left as they are, unless they have no study yet.
     pub objects: Vec<ObjectRow>,
     /// Studies, new or changed.
     pub studies: Vec<StudyRow>,

@@ -136,11 +136,22 @@ async fn objects_are_found_again_also_when_the_data_folder_was_moved() {
     let state = State::open(&after).await.unwrap();
     let paths = state.paths_of(&uid("1.1")).await.unwrap();
     assert_eq!(paths, [after.join("one"), after.join("two")]);
-    assert_eq!(state.known_paths().await.unwrap().len(), 3);
     let unreadable = state.unreadable_objects().await.unwrap();
     assert_eq!(unreadable.len(), 1);
     assert_eq!(unreadable[0].path, Path::new("bad"));
     assert_eq!(unreadable[0].reason.code, ReasonCode::NotDicom);
+    // An older Tez left it without a study: it is read once more, and has one then.
+    assert_eq!(state.known_paths().await.unwrap().len(), 2);
+    let mut found = object(&after, "bad", None);
+    found.study_uid = Some(uid("2.25.1"));
+    let changes = Changes {
+        objects: vec![found],
+        ..Changes::default()
+    };
+    state.write(&changes).await.unwrap();
+    assert_eq!(state.known_paths().await.unwrap().len(), 3);
+    let unreadable = state.unreadable_objects().await.unwrap();
+    assert_eq!(unreadable[0].study_uid, Some(uid("2.25.1")));
 }
 
 #[tokio::test]

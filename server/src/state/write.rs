@@ -81,7 +81,12 @@ impl State {
                  transfer_syntax_uid, study_uid, series_uid, bytes, received_at, channel, peer,
                  receipt, refusal)
              VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)
-             ON CONFLICT (path) DO NOTHING",
+             ON CONFLICT (path) DO UPDATE SET
+                 sop_class_uid = excluded.sop_class_uid,
+                 transfer_syntax_uid = excluded.transfer_syntax_uid,
+                 study_uid = excluded.study_uid, series_uid = excluded.series_uid,
+                 refusal = excluded.refusal
+             WHERE objects.study_uid IS NULL",
         )
         .bind(self.stored_path(&object.path))
         .bind(object.content.to_hex())

@@ -6,9 +6,11 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use pipeline::assembly::{StudyEvent, StudyState as Phase};
+use pipeline::instance::Instance;
 use pipeline::limits::Limits;
 use pipeline::reason::Reason;
 use pipeline::uid::Uid;
+use pipeline::unread::UnreadObject;
 use tokio::sync::mpsc::{Receiver, UnboundedReceiver};
 use tokio::sync::oneshot;
 use tokio::task::{JoinSet, spawn_blocking};
@@ -40,6 +42,8 @@ pub(super) struct Assembler {
     pub(super) open: BTreeMap<Uid, Study>,
     /// Studies that each sender has touched and not finished.
     pub(super) sessions: BTreeMap<u64, BTreeSet<Uid>>,
+    /// Studies made for objects that name none, by session and patient.
+    pub(super) homes: BTreeMap<(Option<u64>, String), Uid>,
     /// Ends of quiet times, in order.
     pub(super) alarms: BTreeSet<(Duration, Uid)>,
     /// Studies that wait for a worker.
@@ -71,6 +75,7 @@ impl Assembler {
             workers,
             open: BTreeMap::new(),
             sessions: BTreeMap::new(),
+            homes: BTreeMap::new(),
             alarms: BTreeSet::new(),
             queue: BTreeSet::new(),
             busy: 0,
@@ -201,14 +206,21 @@ impl Assembler {
         for one in scanned {
             match one {
                 Scanned::Object(object) => self.take_object(*object).await,
+                Scanned::Refused(object, peer) => self.take_refused(*object, peer).await,
                 Scanned::Finished(session) => self.finish_session(session).await,
                 Scanned::Broken(session) => self.break_session(session),
             }
         }
     }
 
-    async fn take_object(&mut self, object: ScannedObject) {
+    async fn take_object(&mut self, mut object: ScannedObject) {
         telemetry::count_object(object.row.receipt);
+        if let Err(unread) = &object.header
+            && object.row.study_uid.is_none()
+        {
+            let home = self.home_of(object.session, &object.row, unread);
+            object.row.study_uid = Some(home);
+        }
         if let (Some(session), Some(uid)) = (object.session, &object.row.study_uid) {
             let touched = self.sessions.entry(session).or_default();
             touched.insert(uid.clone());
@@ -216,33 +228,96 @@ impl Assembler {
         if object.row.receipt == Receipt::Duplicate {
             return;
         }
-        match object.header {
-            Err(refusal) => self.take_unreadable(&object.row, refusal.reason),
-            Ok(instance) => {
-                let uid = instance.study_uid.clone();
-                self.open_study(&uid).await;
-                let conflict = object.row.receipt == Receipt::Conflict;
-                if let Some(study) = self.open.get_mut(&uid) {
-                    let at = object.row.received_at;
-                    let added = study.add(instance, conflict, at, &self.limits);
-                    self.after_adding(&uid, &object.row, added);
-                }
-            }
+        if let Some(uid) = object.row.study_uid.clone() {
+            self.open_study(&uid).await;
+            self.add_to_study(&uid, &object.row, object.header, object.disagreement);
         }
         self.turn.changes.objects.push(object.row);
     }
 
-    fn take_unreadable(&mut self, row: &ObjectRow, reason: Reason) {
+    fn add_to_study(
+        &mut self,
+        uid: &Uid,
+        row: &ObjectRow,
+        header: Result<Instance, Box<UnreadObject>>,
+        disagreement: Option<Reason>,
+    ) {
+        if let Err(unread) = &header {
+            self.tell_unreadable(row, &unread.reason);
+        }
+        let Some(study) = self.open.get_mut(uid) else {
+            return;
+        };
+        let at = row.received_at;
+        let mut added = match header {
+            Ok(instance) => {
+                let conflict = row.receipt == Receipt::Conflict;
+                study.add(instance, conflict, at, &self.limits)
+            }
+            Err(mut unread) => {
+                let named = || row.sop_instance_uid.clone();
+                unread.sop_instance_uid.get_or_insert_with(named);
+                let homeless = unread.study_uid.is_none();
+                let added = study.add_unread(*unread, at, &self.limits);
+                if homeless {
+                    study.row.patient.study_description = homeless_description(row);
+                }
+                added
+            }
+        };
+        added.problems.extend(disagreement);
+        self.after_adding(uid, row, added);
+    }
+
+    /// The study of an object that does not say which one it belongs to: one of its own for what
+    /// a session brings of one patient, so that it stands in the list. Its UID is made from the
+    /// first such object, so that it is no other study's.
+    fn home_of(&mut self, session: Option<u64>, row: &ObjectRow, unread: &UnreadObject) -> Uid {
+        let made = || row.content.to_uid();
+        let whom = (session, unread.study.whom());
+        let home = self.homes.entry(whom).or_insert_with(made);
+        home.clone()
+    }
+
+    /// A study that is known lacks an object that was not taken: its result says so. One of which
+    /// nothing else came is no study here; its sender knows.
+    async fn take_refused(&mut self, object: UnreadObject, peer: String) {
+        let Some(uid) = object.study_uid.clone() else {
+            return;
+        };
+        let state = self.parts.state.clone();
+        let known =
+            self.open.contains_key(&uid) || self.insist(|| state.study_row(&uid)).await.is_some();
+        if !known {
+            return;
+        }
+        self.open_study(&uid).await;
+        self.turn.changes.problems.push(Problem {
+            at: self.now(),
+            study_uid: Some(uid.clone()),
+            sop_instance_uid: object.sop_instance_uid.clone(),
+            path: None,
+            peer: peer.clone(),
+            reason: object.reason.clone(),
+        });
+        if let Some(study) = self.open.get_mut(&uid) {
+            study.add_refused(object);
+            self.turn.changed.insert(uid.clone());
+        }
+        let moment = self.moment(&peer);
+        self.happen(&uid, StudyEvent::InstanceArrived, moment);
+    }
+
+    fn tell_unreadable(&mut self, row: &ObjectRow, reason: &Reason) {
         telemetry::count_unreadable();
         tracing::warn!(
             sop_instance_uid = %row.sop_instance_uid, peer = %row.peer, why = %reason.text,
-            "kept an object whose header cannot be read"
+            "kept an object that cannot be read"
         );
         self.turn.told.push(What::ObjectUnreadable {
             sop_instance_uid: row.sop_instance_uid.clone(),
             reason: reason.clone(),
         });
-        self.add_problem(row, reason);
     }
 
     /// Holds the study in memory with the headers of its objects, whatever was known of it.
@@ -286,8 +361,9 @@ impl Assembler {
     async fn read_objects(&self, uid: &Uid) -> Objects {
         let state = &self.parts.state;
         let paths = self.insist(|| state.paths_of(uid)).await;
+        let refused = self.insist(|| state.refused_of(uid)).await;
         let limits = Arc::clone(&self.limits);
-        let read = spawn_blocking(move || Objects::read(&paths, &limits)).await;
+        let read = spawn_blocking(move || Objects::read(&paths, refused, &limits)).await;
         read.unwrap_or_default()
     }
 
@@ -328,6 +404,16 @@ impl Assembler {
     pub(super) fn now(&self) -> Timestamp {
         self.parts.clock.now()
     }
+}
+
+/// What stands in the list where the study's description would.
+fn homeless_description(row: &ObjectRow) -> String {
+    let sender = match (row.peer.as_str(), row.channel) {
+        ("", None) => "the disk",
+        ("", Some(_)) => "a sender without a name",
+        (peer, _) => peer,
+    };
+    format!("Unreadable objects from {sender} that name no study")
 }
 
 /// Takes what the intake told, not before `until`. Nothing is lost if this is dropped half-way.

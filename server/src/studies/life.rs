@@ -119,6 +119,7 @@ impl Assembler {
 
     /// A sender says that there is no more.
     pub(super) async fn finish_session(&mut self, session: u64) {
+        self.homes.retain(|(of, _), _| *of != Some(session));
         for uid in self.sessions.remove(&session).unwrap_or_default() {
             // Another sender may still have to do with it.
             if self.sessions.values().any(|touched| touched.contains(&uid)) {
@@ -149,6 +150,7 @@ impl Assembler {
 
     /// A sender broke off: more may come, or not.
     pub(super) fn break_session(&mut self, session: u64) {
+        self.homes.retain(|(of, _), _| *of != Some(session));
         let moment = self.moment("");
         for uid in self.sessions.remove(&session).unwrap_or_default() {
             self.happen(&uid, StudyEvent::SenderBroken, moment);
@@ -164,9 +166,13 @@ impl Assembler {
             return;
         };
         let (uid, revision) = (uid.clone(), study.revision);
-        let (instances, limits) = (Arc::clone(&objects.instances), Arc::clone(&self.limits));
+        let (headers, limits) = (objects.headers.clone(), Arc::clone(&self.limits));
         self.checks.spawn_blocking(move || Check {
-            answer: study_completeness(&instances, &limits),
+            // What could not be read may yet come again, and whole.
+            answer: match headers.received().missing_reason() {
+                Some(reason) => Completeness::NotProven(vec![reason]),
+                None => study_completeness(&headers.instances, &limits),
+            },
             uid,
             revision,
         });

@@ -1,6 +1,5 @@
 //! Waiting studies, their jobs, and what comes back.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use models::report::ReportState;
@@ -72,10 +71,11 @@ impl Assembler {
     async fn job_objects(&self, uid: &Uid) -> Objects {
         let held = self.open.get(uid).and_then(|study| study.objects.as_ref());
         if let Some(objects) = held {
-            return Objects::Read(Arc::clone(&objects.instances));
+            return Objects::Read(objects.headers.clone());
         }
         let state = &self.parts.state;
-        Objects::Paths(self.insist(|| state.paths_of(uid)).await)
+        let paths = self.insist(|| state.paths_of(uid)).await;
+        Objects::Paths(paths, self.insist(|| state.refused_of(uid)).await)
     }
 
     /// A worker is done with a study; objects that came in the meantime lead to another round.

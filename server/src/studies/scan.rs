@@ -2,9 +2,11 @@
 
 use jiff::Timestamp;
 use pipeline::instance::Instance;
-use pipeline::intake::{Refusal, read_instance};
+use pipeline::intake::read_object;
 use pipeline::limits::Limits;
+use pipeline::reason::{Reason, ReasonCode};
 use pipeline::uid::Uid;
+use pipeline::unread::UnreadObject;
 
 use crate::intake::{Claim, IntakeEvent, Receipt};
 use crate::objects::{RecoveredObject, StoredObject};
@@ -15,6 +17,8 @@ use crate::state::ObjectRow;
 pub(super) enum Scanned {
     /// An object.
     Object(Box<ScannedObject>),
+    /// An object that was not taken, and who sent it.
+    Refused(Box<UnreadObject>, String),
     /// A sender says that there is no more.
     Finished(u64),
     /// A sender broke off.
@@ -28,13 +32,16 @@ pub(super) struct ScannedObject {
     pub(super) session: Option<u64>,
     /// Its row.
     pub(super) row: ObjectRow,
-    /// What its header says.
-    pub(super) header: Result<Instance, Refusal>,
+    /// What its header says, or what could be saved of it.
+    pub(super) header: Result<Instance, Box<UnreadObject>>,
+    /// Where its sender called it something else than its header does.
+    pub(super) disagreement: Option<Reason>,
 }
 
 /// Reads the headers of a batch, in order. Blocking.
 pub(super) fn scan(events: Vec<IntakeEvent>, at: Timestamp, limits: &Limits) -> Vec<Scanned> {
     let scan_one = |event| match event {
+        IntakeEvent::Refused { peer, object, .. } => Scanned::Refused(object, peer),
         IntakeEvent::SessionFinished { session } => Scanned::Finished(session),
         IntakeEvent::SessionBroken { session } => Scanned::Broken(session),
         IntakeEvent::Stored {
@@ -50,6 +57,7 @@ pub(super) fn scan(events: Vec<IntakeEvent>, at: Timestamp, limits: &Limits) -> 
             scanned.row.channel = Some(channel);
             scanned.row.peer = peer;
             scanned.row.receipt = receipt;
+            scanned.disagreement = disagreement(&claim, &scanned.header);
             add_claim(&mut scanned.row, claim);
             Scanned::Object(Box::new(scanned))
         }
@@ -76,31 +84,75 @@ fn scan_object(
     at: Timestamp,
     limits: &Limits,
 ) -> ScannedObject {
-    let mut header = read_instance(&object.path, limits);
+    let mut header = read_object(&object.path, limits);
     if let Ok(instance) = &mut header {
         instance.content = Some(object.content);
     }
-    let says = header.as_ref().ok();
-    let row = ObjectRow {
+    let mut row = ObjectRow {
         path: object.path,
         content: object.content,
         sop_instance_uid: sop_instance_uid.clone(),
-        sop_class_uid: says.map(|instance| instance.sop_class_uid.clone()),
-        transfer_syntax_uid: says.map(|instance| instance.transfer_syntax_uid.clone()),
-        study_uid: says.map(|instance| instance.study_uid.clone()),
-        series_uid: says.map(|instance| instance.series_uid.clone()),
+        sop_class_uid: None,
+        transfer_syntax_uid: None,
+        study_uid: None,
+        series_uid: None,
         bytes: object.bytes,
         received_at: at,
         channel: None,
         peer: String::new(),
         receipt: Receipt::New,
-        refusal: header.as_ref().err().map(|refusal| refusal.reason.clone()),
+        refusal: None,
     };
+    match &header {
+        Ok(instance) => add_header(&mut row, instance),
+        Err(unread) => add_salvage(&mut row, unread),
+    }
     ScannedObject {
         session: None,
         row,
         header,
+        disagreement: None,
     }
+}
+
+/// What to say of an object that its sender, in the command or the file meta group, calls otherwise
+/// than its data set does. The data set's word counts.
+fn disagreement(claim: &Claim, header: &Result<Instance, Box<UnreadObject>>) -> Option<Reason> {
+    let instance = header.as_ref().ok()?;
+    let pairs = [
+        (
+            "SOP Instance UID",
+            &claim.sop_instance_uid,
+            &instance.sop_instance_uid,
+        ),
+        (
+            "SOP Class UID",
+            &claim.sop_class_uid,
+            &instance.sop_class_uid,
+        ),
+    ];
+    let (name, sent, own) = pairs.into_iter().find(|(_, sent, own)| sent != own)?;
+    let text = format!(
+        "The sender names {name} {sent}, the object itself {own}; the object's own word was taken. \
+         Check at the sender which object this is."
+    );
+    Some(Reason::new(ReasonCode::BadIdentifier, text))
+}
+
+fn add_header(row: &mut ObjectRow, instance: &Instance) {
+    row.sop_class_uid = Some(instance.sop_class_uid.clone());
+    row.transfer_syntax_uid = Some(instance.transfer_syntax_uid.clone());
+    row.study_uid = Some(instance.study_uid.clone());
+    row.series_uid = Some(instance.series_uid.clone());
+}
+
+fn add_salvage(row: &mut ObjectRow, unread: &UnreadObject) {
+    row.sop_class_uid.clone_from(&unread.sop_class_uid);
+    let syntax = &unread.transfer_syntax_uid;
+    row.transfer_syntax_uid.clone_from(syntax);
+    row.study_uid.clone_from(&unread.study_uid);
+    row.series_uid.clone_from(&unread.series_uid);
+    row.refusal = Some(unread.reason.clone());
 }
 
 /// Where the header cannot be read, the sender's word stands.

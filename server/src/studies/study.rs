@@ -11,10 +11,11 @@ use pipeline::instance::Instance;
 use pipeline::limits::Limits;
 use pipeline::reason::{Reason, ReasonCode};
 use pipeline::uid::Uid;
+use pipeline::unread::UnreadObject;
 
 use crate::events::StudyRef;
 use crate::state::{PatientFacts, StudyRow};
-use crate::worker::read_headers;
+use crate::worker::{Headers, read_headers};
 
 /// After so many interruptions a study is no longer tried by itself. High, for a study may be
 /// interrupted without any fault of its own: by restarts, by power cuts, by the kill test. Low
@@ -43,7 +44,7 @@ pub(super) struct Study {
 #[derive(Debug, Default)]
 pub(super) struct Objects {
     /// In the order in which they came; those in conflict too.
-    pub(super) instances: Arc<Vec<Instance>>,
+    pub(super) headers: Headers,
     /// Their SOP Instance UIDs.
     uids: BTreeSet<Uid>,
     /// What they take of `limits.study_instances_max`.
@@ -53,7 +54,7 @@ pub(super) struct Objects {
 /// What an added object is to its study.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Added {
-    /// It has pixels, so the study is not as it was analysed.
+    /// It has pixels, or may have, so the study is not as it was analysed.
     pub(super) image: bool,
     /// What people should know.
     pub(super) problems: Vec<Reason>,
@@ -133,22 +134,61 @@ impl Study {
         // One more than the limit, so that the analysis sees that it is exceeded.
         if objects.counted <= limits.study_instances_max {
             objects.counted += instance.counted();
-            Arc::make_mut(&mut objects.instances).push(instance);
+            Arc::make_mut(&mut objects.headers.instances).push(instance);
         } else {
             added.problems.push(too_many(limits));
         }
         added
     }
 
+    /// Takes in an object that cannot be read: the study is not whole, whatever else comes, unless
+    /// it comes again.
+    pub(super) fn add_unread(
+        &mut self,
+        object: UnreadObject,
+        at: Timestamp,
+        limits: &Limits,
+    ) -> Added {
+        let may_hold_slices = object.may_hold_slices();
+        if self.row.counts.objects == 0 {
+            self.row.patient = PatientFacts::from(&object.study);
+        }
+        self.row.counts.objects += 1;
+        self.row.times.received_last = at;
+        self.revision += u64::from(may_hold_slices);
+        let mut problems = vec![object.reason.clone()];
+        let objects = self.objects.get_or_insert_default();
+        if objects.headers.unread.len() <= limits.study_instances_max {
+            Arc::make_mut(&mut objects.headers.unread).push(object);
+        } else {
+            problems.push(too_many(limits));
+        }
+        Added {
+            image: may_hold_slices,
+            problems,
+            conflict: false,
+        }
+    }
+
+    /// Takes note of an object that was not taken.
+    pub(super) fn add_refused(&mut self, object: UnreadObject) {
+        self.revision += 1;
+        let objects = self.objects.get_or_insert_default();
+        Arc::make_mut(&mut objects.headers.unread).push(object);
+    }
+
     /// Takes the first object's word for who the patient is, and tells if another one disagrees.
     fn patient_problem(&mut self, instance: &Instance) -> Option<Reason> {
         let says = PatientFacts::from(&instance.study);
-        if self.row.counts.objects == 0 {
+        let headers = self.objects.as_ref().map(|objects| &objects.headers);
+        let first_read = headers.is_none_or(|headers| headers.instances.is_empty());
+        let id = self.row.patient.id.clone();
+        let differs = !says.id.is_empty() && says.id != id;
+        if first_read {
+            // Those before it, if any, could not be read to their ends.
             self.row.patient = says;
-            return None;
         }
-        let id = &self.row.patient.id;
-        (!says.id.is_empty() && says.id != *id).then(|| {
+        (differs && !(first_read && id.is_empty())).then(|| {
             let text = "This object names another Patient ID than the first one of its study: \
                         check at the sender whose study it is.";
             Reason::new(ReasonCode::BadIdentifier, text)
@@ -157,16 +197,16 @@ impl Study {
 }
 
 impl Objects {
-    /// Reads the headers of the objects at `paths` again. Blocking.
-    pub(super) fn read(paths: &[PathBuf], limits: &Limits) -> Self {
-        let instances = read_headers(paths, limits);
+    /// Reads the headers of the objects at `paths` again, besides those that were `refused`.
+    /// Blocking.
+    pub(super) fn read(paths: &[PathBuf], refused: Vec<UnreadObject>, limits: &Limits) -> Self {
+        let headers = read_headers(paths, refused, limits);
+        let instances = headers.instances.iter();
+        let uids = instances.clone().map(|one| one.sop_instance_uid.clone());
         Self {
-            uids: instances
-                .iter()
-                .map(|one| one.sop_instance_uid.clone())
-                .collect(),
-            counted: instances.iter().map(Instance::counted).sum(),
-            instances: Arc::new(instances),
+            uids: uids.collect(),
+            counted: instances.map(Instance::counted).sum(),
+            headers,
         }
     }
 }

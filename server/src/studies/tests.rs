@@ -40,7 +40,12 @@ impl Analyse for Teller {
         if let Some(ear) = &self.ear {
             ear.lock().unwrap().recv().unwrap();
         }
-        let text = format!("{} objects", study.instances.len());
+        let received = study.received;
+        let missing = received.missing().len();
+        let text = match missing {
+            0 => format!("{} objects", received.instances.len()),
+            _ => format!("{} objects, {missing} missing", received.instances.len()),
+        };
         StudyReport {
             state: ReportState::Analysed,
             priority: Priority::Urgent,
@@ -216,6 +221,8 @@ struct Object<'a> {
     patient_id: &'a str,
     image: bool,
     readable: bool,
+    /// Bytes that are missing at its end.
+    cut_bytes: u64,
     receipt: Receipt,
     /// Makes the content another one.
     comment: &'a str,
@@ -229,6 +236,7 @@ impl Default for Object<'_> {
             patient_id: "P1",
             image: true,
             readable: true,
+            cut_bytes: 0,
             receipt: Receipt::New,
             comment: "",
         }
@@ -253,6 +261,11 @@ impl Object<'_> {
             self.write_dicom(&path);
         } else {
             std::fs::write(&path, "not DICOM").unwrap();
+        }
+        if self.cut_bytes > 0 {
+            let file = std::fs::File::options().write(true).open(&path).unwrap();
+            let whole = file.metadata().unwrap().len();
+            file.set_len(whole - self.cut_bytes).unwrap();
         }
         let bytes = std::fs::metadata(&path).unwrap().len();
         StoredObject {
@@ -440,6 +453,180 @@ async fn an_object_that_cannot_be_read_is_kept_told_and_listed() {
             .unreadable_objects,
         1
     );
+    scene.studies.stop().await;
+}
+
+#[tokio::test]
+async fn a_cut_object_stands_in_its_study_and_is_counted_by_its_result() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut scene = Scene::start(folder.path()).await;
+    let cut = Object {
+        cut_bytes: 2,
+        ..slice("1.1.1.2")
+    };
+    scene.store(1, cut).await;
+    scene.store(1, slice("1.1.1.1")).await;
+    scene.told("study_receiving").await;
+    scene.finish(1).await;
+    scene.quiet();
+    let study = scene.until(|study| study.study.state.is_terminal()).await;
+    assert_eq!(study.study.counts.objects, 2);
+    assert_eq!(study.study.patient.id, "P1");
+    let said = |study: &StudyDetails| study.study.result.reasons[0].text.clone();
+    assert_eq!(said(&study), "1 objects, 1 missing");
+    assert_eq!(study.problems[0].reason.code, ReasonCode::Truncated);
+
+    // Read again from disk, it still counts.
+    scene.store(2, slice("1.1.1.3")).await;
+    scene.told("study_receiving").await;
+    scene.quiet();
+    let study = scene.until(|study| said(study).starts_with('2')).await;
+    assert_eq!(said(&study), "2 objects, 1 missing");
+
+    // Sent again and whole, it is no longer missing.
+    let again = Object {
+        receipt: Receipt::Conflict,
+        comment: "whole",
+        ..slice("1.1.1.2")
+    };
+    scene.store(3, again).await;
+    scene.told("study_receiving").await;
+    scene.quiet();
+    let study = scene.until(|study| said(study).starts_with('3')).await;
+    assert_eq!(said(&study), "3 objects");
+    scene.studies.stop().await;
+}
+
+#[tokio::test]
+async fn an_object_cut_after_the_result_opens_its_study_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut scene = Scene::with_result(folder.path()).await;
+    let cut = Object {
+        cut_bytes: 2,
+        ..slice("1.1.1.2")
+    };
+    scene.store(2, cut).await;
+    assert_eq!(scene.told("study_receiving").await["reopened"], true);
+    scene.quiet();
+    let study = scene.until(|study| study.rounds.len() == 2).await;
+    let reason = &study.study.result.reasons[0].text;
+    assert_eq!(reason, "1 objects, 1 missing");
+    scene.studies.stop().await;
+}
+
+#[tokio::test]
+async fn an_object_that_was_not_taken_is_missing_from_its_study_also_after_a_restart() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut scene = Scene::start(folder.path()).await;
+    let refused = |study: &str| {
+        let reason = Reason::new(ReasonCode::UnreadObjects, "It was not taken: too large.");
+        let mut object = pipeline::unread::UnreadObject::unknown(PathBuf::new(), reason);
+        object.study_uid = Some(uid(study));
+        object.sop_instance_uid = Some(uid("1.1.1.9"));
+        IntakeEvent::Refused {
+            session: 1,
+            peer: "CT1".to_owned(),
+            object: Box::new(object),
+        }
+    };
+    // Of a study of which nothing else came there is no row.
+    scene.intake.send(refused("7.7")).await.unwrap();
+    scene.store(1, slice("1.1.1.1")).await;
+    scene.intake.send(refused("1.1")).await.unwrap();
+    scene.told("study_receiving").await;
+    scene.finish(1).await;
+    scene.quiet();
+    let said = |study: &StudyDetails| study.study.result.reasons[0].text.clone();
+    let study = scene.until(|study| study.study.state.is_terminal()).await;
+    assert_eq!(said(&study), "1 objects, 1 missing");
+    assert_eq!(scene.state.worklist(9, 0).await.unwrap().total, 1);
+    scene.studies.stop().await;
+
+    let mut scene = Scene::start(folder.path()).await;
+    scene.store(1, slice("1.1.1.2")).await;
+    scene.told("study_receiving").await;
+    scene.quiet();
+    let study = scene.until(|study| said(study).starts_with('2')).await;
+    assert_eq!(said(&study), "2 objects, 1 missing");
+    scene.store(2, slice("1.1.1.9")).await;
+    scene.told("study_receiving").await;
+    scene.quiet();
+    let study = scene.until(|study| said(study).starts_with('3')).await;
+    assert_eq!(said(&study), "3 objects");
+    scene.studies.stop().await;
+}
+
+#[tokio::test]
+async fn objects_that_name_no_study_have_one_row_for_each_session_and_it_is_found_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut scene = Scene::start(folder.path()).await;
+    let broken = |sop| Object {
+        readable: false,
+        ..slice(sop)
+    };
+    let objects = [(1, "9.1"), (1, "9.2"), (2, "9.3")];
+    for (session, sop) in objects {
+        scene.store(session, broken(sop)).await;
+    }
+    for _ in 0..2 {
+        scene.told("study_receiving").await;
+    }
+    scene.quiet();
+    for _ in 0..2 {
+        scene.told("study_analysed").await;
+    }
+    let listed = scene.state.worklist(10, 0).await.unwrap().studies;
+    let counts: Vec<_> = listed.iter().map(|row| row.counts.objects).collect();
+    assert_eq!(counts, [2, 1]);
+    for row in &listed {
+        let description = &row.patient.study_description;
+        assert!(description.contains("CT1"), "{description}");
+        let reason = &row.result.reasons[0].text;
+        assert!(reason.contains("missing"), "{reason}");
+    }
+    scene.studies.stop().await;
+
+    // The database is lost, the objects are not: nobody knows any more who sent them.
+    let other = tempfile::tempdir().unwrap();
+    let on_disk = objects.map(|(_, sop)| broken(sop).recovered(folder.path()));
+    let setup = Setup {
+        on_disk: on_disk.into(),
+        ..Setup::default()
+    };
+    let scene = Scene::start_with(other.path(), setup).await;
+    let listed = scene.state.worklist(10, 0).await.unwrap().studies;
+    let counts: Vec<_> = listed.iter().map(|row| row.counts.objects).collect();
+    assert_eq!(counts, [3]);
+    scene.studies.stop().await;
+}
+
+#[tokio::test]
+async fn an_object_of_which_its_sender_and_its_header_disagree_is_kept_and_a_problem_of_its_study()
+{
+    let folder = tempfile::tempdir().unwrap();
+    let mut scene = Scene::start(folder.path()).await;
+    let object = slice("1.1.1.1");
+    let event = IntakeEvent::Stored {
+        session: 1,
+        channel: Channel::Dimse,
+        peer: "CT1".to_owned(),
+        claim: Claim {
+            sop_class_uid: uid(object.sop_class()),
+            sop_instance_uid: uid("1.1.1.77"),
+            transfer_syntax_uid: uid(uids::EXPLICIT_VR_LITTLE_ENDIAN),
+        },
+        object: object.write(folder.path()),
+        receipt: Receipt::New,
+    };
+    scene.intake.send(event).await.unwrap();
+    scene.told("study_receiving").await;
+    scene.quiet();
+    let study = scene.until(|study| study.study.state.is_terminal()).await;
+    let problem = &study.problems[0].reason;
+    assert_eq!(problem.code, ReasonCode::BadIdentifier);
+    for part in ["1.1.1.77", "1.1.1.1"] {
+        assert!(problem.text.contains(part), "{}", problem.text);
+    }
     scene.studies.stop().await;
 }
 

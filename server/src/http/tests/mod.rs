@@ -204,7 +204,7 @@ fn end_of(event: &IntakeEvent) -> Option<bool> {
     match event {
         IntakeEvent::SessionFinished { .. } => Some(true),
         IntakeEvent::SessionBroken { .. } => Some(false),
-        IntakeEvent::Stored { .. } => None,
+        IntakeEvent::Stored { .. } | IntakeEvent::Refused { .. } => None,
     }
 }
 
