@@ -18,6 +18,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use jiff::Timestamp;
 use pipeline::content::{ContentHash, ContentHasher};
 use pipeline::intake::{META_BYTES_MAX, MetaParse, parse_part10_meta};
 use pipeline::uid::Uid;
@@ -61,6 +62,16 @@ pub struct RecoveredObject {
     pub sop_instance_uid: Uid,
     /// Where it is.
     pub object: StoredObject,
+    /// When its file was written: what is left of the time of receipt without a database.
+    pub came_at: Timestamp,
+}
+
+impl RecoveredObject {
+    /// The order in which they came; of the same moment, by name.
+    pub fn came_before(&self, other: &Self) -> std::cmp::Ordering {
+        let by_name = || self.object.path.cmp(&other.object.path);
+        self.came_at.cmp(&other.came_at).then_with(by_name)
+    }
 }
 
 /// Why an object was not stored. Nothing of it remains.
@@ -522,7 +533,7 @@ fn recover(objects: &Path, incoming: &Path) -> io::Result<Vec<RecoveredObject>> 
         }
     }
     clear(incoming)?;
-    found.sort_by(|one, other| one.object.path.cmp(&other.object.path));
+    found.sort_by(RecoveredObject::came_before);
     Ok(found)
 }
 
@@ -594,6 +605,8 @@ fn recovered(path: &Path, metadata: &Metadata) -> Option<RecoveredObject> {
             path: path.to_owned(),
             bytes: metadata.len(),
         },
+        came_at: Timestamp::new(metadata.mtime(), i32::try_from(metadata.mtime_nsec()).ok()?)
+            .unwrap_or_default(),
     })
 }
 
@@ -653,11 +666,9 @@ mod tests {
         drop(store);
 
         let (_store, recovered) = ObjectStore::open(folder.path(), limits()).unwrap();
-        let expected = RecoveredObject {
-            sop_instance_uid: uid("1.2.3"),
-            object: stored,
-        };
-        assert_eq!(recovered, [expected]);
+        assert_eq!(recovered.len(), 1);
+        assert_eq!(recovered[0].sop_instance_uid, uid("1.2.3"));
+        assert_eq!(recovered[0].object, stored);
     }
 
     #[test]

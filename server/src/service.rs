@@ -36,6 +36,8 @@ const INTAKE_EVENTS_MAX: usize = 4_096;
 const INTAKE_WAIT: Duration = Duration::from_secs(10);
 /// Longest wait for associations and requests in flight when the service stops.
 const STOP_SECONDS_MAX: u64 = 15;
+/// Longest wait for threads that are at the disk, at the very end.
+const THREADS_TIME_MAX: Duration = Duration::from_secs(5);
 
 /// Why the service cannot start, or did not end well.
 #[derive(Debug, thiserror::Error)]
@@ -112,7 +114,7 @@ pub fn run(config: Config) -> Result<(), ServiceError> {
         .enable_all()
         .build()
         .map_err(ServiceError::System)?;
-    runtime.block_on(async {
+    let ended = runtime.block_on(async {
         let mut service = Service::start(config, Clock::system()).await?;
         // Listened for before it is ready: whoever then asks it to stop is heard.
         let terminate = signal(SignalKind::terminate()).map_err(ServiceError::System)?;
@@ -122,7 +124,10 @@ pub fn run(config: Config) -> Result<(), ServiceError> {
         tracing::info!("stopping");
         service.stop().await;
         ended
-    })
+    });
+    // A thread that waits for a disk which does not answer is not waited for.
+    runtime.shutdown_timeout(THREADS_TIME_MAX);
+    ended
 }
 
 fn say_ready(service: &Service) {

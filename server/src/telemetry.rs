@@ -11,7 +11,7 @@ use tracing_subscriber::EnvFilter;
 
 use crate::config::{LogConfig, LogFormat};
 use crate::intake::Receipt;
-use crate::state::{State, StateError};
+use crate::state::State;
 
 /// Upper edges of the histograms' buckets, seconds.
 const SECONDS_BUCKETS: [f64; 14] = [
@@ -83,18 +83,20 @@ pub fn start_metrics() -> PrometheusHandle {
     started.clone()
 }
 
-/// All metrics in the text form of Prometheus.
-///
-/// # Errors
-///
-/// [`StateError`] if the studies cannot be counted.
-pub async fn render_metrics(state: &State) -> Result<String, StateError> {
+/// All metrics in the text form of Prometheus. Without those of the database while that does not
+/// answer: how it is then stands in `tez_database_ok`.
+pub async fn render_metrics(state: &State) -> String {
     let handle = start_metrics();
-    for (study_state, studies) in state.studies_by_state().await? {
-        gauge!("tez_studies", "state" => study_state.as_str()).set(studies as f64);
+    match state.studies_by_state().await {
+        Ok(counts) => {
+            for (study_state, studies) in counts {
+                gauge!("tez_studies", "state" => study_state.as_str()).set(studies as f64);
+            }
+        }
+        Err(error) => tracing::error!(%error, "the studies cannot be counted"),
     }
     handle.run_upkeep();
-    Ok(handle.render())
+    handle.render()
 }
 
 fn describe() {
@@ -108,6 +110,14 @@ fn describe() {
     );
     describe_counter!("tez_results_total", "Studies that came to an end, by how.");
     describe_gauge!("tez_studies", "Studies in the database, by state.");
+    describe_gauge!(
+        "tez_database_ok",
+        "1 while the database takes what is written, else 0."
+    );
+    describe_counter!(
+        "tez_database_failures_total",
+        "Failed tries to read or write the database, by why."
+    );
     describe_gauge!("tez_queue_length", "Studies that wait for a worker.");
     describe_gauge!("tez_workers_busy", "Workers that analyse a study.");
     describe_histogram!("tez_stage_seconds", "Time of one stage of one study.");
@@ -160,7 +170,7 @@ mod tests {
         let state = State::open(folder.path()).await.unwrap();
         count_object(Receipt::New);
         show_queue(3, 1);
-        let text = render_metrics(&state).await.unwrap();
+        let text = render_metrics(&state).await;
         for part in [
             "tez_objects_total{receipt=\"new\"} ",
             "tez_queue_length 3",

@@ -2,20 +2,29 @@
 
 use axum::Json;
 use axum::extract::{Path, Query, State};
+use axum::http::StatusCode;
 use pipeline::uid::Uid;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::AppState;
+use super::health;
 use super::problem::Problem;
-use crate::state::{self, StateError, StudyDetails, StudyRow, UnreadableObject};
+use crate::state::{self, StateError, StudyDetails, StudyRow, Trouble, UnreadableObject};
 
 /// Most studies of one page of the worklist.
 const PAGE_STUDIES_MAX: i64 = 1_000;
 
 impl From<StateError> for Problem {
     fn from(error: StateError) -> Self {
-        Self::internal(&error)
+        match Trouble::of(&error) {
+            None => Self::internal(&error),
+            Some(trouble) => {
+                tracing::error!(%error, "the database failed");
+                let status = StatusCode::SERVICE_UNAVAILABLE;
+                Self::new(status, "database_failed", trouble.to_string())
+            }
+        }
     }
 }
 
@@ -81,6 +90,9 @@ pub struct WorklistPage {
     /// Kept objects that belong to no study because their headers cannot be read; see
     /// `/api/v1/objects/unreadable`.
     pub unreadable_objects: i64,
+    /// What keeps Tez from its work now, in sentences; the list may be out of date then. Empty when
+    /// all is well.
+    pub problems: Vec<String>,
 }
 
 /// Said on every screen and in every list.
@@ -114,6 +126,7 @@ pub(super) async fn worklist(
         studies: list.studies.into_iter().map(with_links).collect(),
         total: list.total,
         unreadable_objects: list.unreadable_objects,
+        problems: health::problems(&app).await,
     }))
 }
 

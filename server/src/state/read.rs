@@ -8,7 +8,7 @@ use pipeline::content::ContentHash;
 use pipeline::reason::Reason;
 use pipeline::uid::Uid;
 use sqlx::any::AnyRow;
-use sqlx::{AnyPool, Row};
+use sqlx::Row;
 
 use super::rows::{
     ObjectCounts, PatientFacts, Problem, ReportRound, ResultSummary, StudyDetails, StudyRow,
@@ -33,7 +33,8 @@ impl State {
         .bind(limit)
         .bind(offset)
         .fetch_all(&self.readers)
-        .await?;
+        .await
+        .noted(self)?;
         Ok(Worklist {
             studies: rows.iter().map(study_row).collect::<Result<_, _>>()?,
             total: self.count("SELECT COUNT(*) FROM studies").await?,
@@ -50,7 +51,8 @@ impl State {
         let row = sqlx::query("SELECT * FROM studies WHERE uid = $1")
             .bind(uid.as_str())
             .fetch_optional(&self.readers)
-            .await?;
+            .await
+            .noted(self)?;
         row.as_ref().map(study_row).transpose()
     }
 
@@ -86,7 +88,8 @@ impl State {
                 .bind(uid.as_str())
                 .bind(generation)
                 .fetch_optional(&self.readers)
-                .await?;
+                .await
+                .noted(self)?;
         row.map(|row| report_json(&row)).transpose()
     }
 
@@ -99,7 +102,8 @@ impl State {
         let rows = sqlx::query("SELECT * FROM problems ORDER BY id DESC LIMIT $1")
             .bind(LIST_ROWS_MAX)
             .fetch_all(&self.readers)
-            .await?;
+            .await
+            .noted(self)?;
         rows.iter().map(problem).collect()
     }
 
@@ -114,7 +118,8 @@ impl State {
         )
         .bind(LIST_ROWS_MAX)
         .fetch_all(&self.readers)
-        .await?;
+        .await
+        .noted(self)?;
         rows.iter().map(unreadable_object).collect()
     }
 
@@ -126,7 +131,8 @@ impl State {
     pub async fn studies_by_state(&self) -> Result<BTreeMap<StudyState, i64>, StateError> {
         let rows = sqlx::query("SELECT state, COUNT(*) AS studies FROM studies GROUP BY state")
             .fetch_all(&self.readers)
-            .await?;
+            .await
+            .noted(self)?;
         let mut counts: BTreeMap<_, _> = StudyState::ALL.map(|state| (state, 0)).into();
         for row in &rows {
             counts.insert(state(row)?, row.try_get("studies")?);
@@ -148,7 +154,8 @@ impl State {
              ORDER BY received_first_at, internal_id",
         )
         .fetch_all(&self.readers)
-        .await?;
+        .await
+        .noted(self)?;
         rows.iter().map(study_row).collect()
     }
 
@@ -162,7 +169,8 @@ impl State {
             sqlx::query("SELECT path FROM objects WHERE study_uid = $1 ORDER BY received_at, path")
                 .bind(uid.as_str())
                 .fetch_all(&self.readers)
-                .await?;
+                .await
+                .noted(self)?;
         rows.iter()
             .map(|row| Ok(self.data_dir.join(text(row, "path")?)))
             .collect()
@@ -176,7 +184,8 @@ impl State {
     pub async fn known_paths(&self) -> Result<BTreeSet<PathBuf>, StateError> {
         let rows = sqlx::query("SELECT path FROM objects")
             .fetch_all(&self.readers)
-            .await?;
+            .await
+            .noted(self)?;
         rows.iter()
             .map(|row| Ok(self.data_dir.join(text(row, "path")?)))
             .collect()
@@ -198,7 +207,10 @@ impl State {
     }
 
     async fn count(&self, query: &'static str) -> Result<i64, StateError> {
-        count(&self.readers, query).await
+        sqlx::query_scalar(query)
+            .fetch_one(&self.readers)
+            .await
+            .noted(self)
     }
 
     async fn newest_report(&self, uid: &Uid) -> Result<Option<serde_json::Value>, StateError> {
@@ -207,7 +219,8 @@ impl State {
         )
         .bind(uid.as_str())
         .fetch_optional(&self.readers)
-        .await?;
+        .await
+        .noted(self)?;
         row.map(|row| report_json(&row)).transpose()
     }
 
@@ -218,7 +231,8 @@ impl State {
         )
         .bind(uid.as_str())
         .fetch_all(&self.readers)
-        .await?;
+        .await
+        .noted(self)?;
         rows.iter()
             .map(|row| {
                 Ok(ReportRound {
@@ -235,13 +249,23 @@ impl State {
             .bind(uid.as_str())
             .bind(LIST_ROWS_MAX)
             .fetch_all(&self.readers)
-            .await?;
+            .await
+            .noted(self)?;
         rows.iter().map(problem).collect()
     }
 }
 
-async fn count(pool: &AnyPool, query: &'static str) -> Result<i64, StateError> {
-    Ok(sqlx::query_scalar(query).fetch_one(pool).await?)
+/// Keeps in mind what a reading met.
+trait Noted<T> {
+    fn noted(self, state: &State) -> Result<T, StateError>;
+}
+
+impl<T> Noted<T> for Result<T, sqlx::Error> {
+    fn noted(self, state: &State) -> Result<T, StateError> {
+        let result = self.map_err(StateError::from);
+        state.condition.read(&result);
+        result
+    }
 }
 
 fn study_row(row: &AnyRow) -> Result<StudyRow, StateError> {

@@ -4,8 +4,9 @@ use jiff::Timestamp;
 use models::report::StudyReport;
 use models::triage::Priority;
 use pipeline::uid::Uid;
-use sqlx::{Any, Transaction};
+use sqlx::AnyConnection;
 
+use super::writing::Writing;
 use super::{Changes, ObjectRow, Problem, State, StateError, StudyRow};
 use crate::intake::{Channel, Receipt};
 
@@ -19,17 +20,42 @@ impl State {
         if changes.is_empty() {
             return Ok(());
         }
-        let mut transaction = self.writer.begin().await?;
+        let written = self.write_all(changes).await;
+        self.condition.wrote(&written);
+        written
+    }
+
+    async fn write_all(&self, changes: &Changes) -> Result<(), StateError> {
+        let mut writing = Writing::begin(&self.writer).await?;
         for object in &changes.objects {
-            self.insert_object(&mut transaction, object).await?;
+            self.insert_object(&mut writing, object).await?;
         }
         for study in &changes.studies {
-            upsert_study(&mut transaction, study).await?;
+            upsert_study(&mut writing, study).await?;
         }
         for problem in &changes.problems {
-            self.insert_problem(&mut transaction, problem).await?;
+            self.insert_problem(&mut writing, problem).await?;
         }
-        Ok(transaction.commit().await?)
+        writing.commit().await
+    }
+
+    /// Tries whether the database can be written, and waits for it no longer than for a lock.
+    ///
+    /// # Errors
+    ///
+    /// [`StateError`]: it cannot.
+    pub async fn try_writing(&self) -> Result<(), StateError> {
+        let tried = self.write_mark().await;
+        self.condition.wrote(&tried);
+        tried
+    }
+
+    async fn write_mark(&self) -> Result<(), StateError> {
+        let mut writing = Writing::begin(&self.writer).await?;
+        sqlx::query("UPDATE tries SET number = number + 1")
+            .execute(&mut *writing)
+            .await?;
+        writing.commit().await
     }
 
     /// Writes the result of a study's present round together with the study, durably, and marks
@@ -45,8 +71,20 @@ impl State {
         report: &StudyReport,
         at: Timestamp,
     ) -> Result<(), StateError> {
+        let written = self.write_round(study, generation, report, at).await;
+        self.condition.wrote(&written);
+        written
+    }
+
+    async fn write_round(
+        &self,
+        study: &StudyRow,
+        generation: i64,
+        report: &StudyReport,
+        at: Timestamp,
+    ) -> Result<(), StateError> {
         let json = serde_json::to_string(report)?;
-        let mut transaction = self.result_writer.begin().await?;
+        let mut writing = Writing::begin(&self.result_writer).await?;
         sqlx::query(
             "UPDATE reports SET superseded_at = $1
              WHERE study_uid = $2 AND generation < $3 AND superseded_at IS NULL",
@@ -54,7 +92,7 @@ impl State {
         .bind(at.as_millisecond())
         .bind(study.study_uid.as_str())
         .bind(generation)
-        .execute(&mut *transaction)
+        .execute(&mut *writing)
         .await?;
         sqlx::query(
             "INSERT INTO reports (study_uid, generation, report, created_at) VALUES ($1, $2, $3, $4)
@@ -65,15 +103,15 @@ impl State {
         .bind(generation)
         .bind(json)
         .bind(at.as_millisecond())
-        .execute(&mut *transaction)
+        .execute(&mut *writing)
         .await?;
-        upsert_study(&mut transaction, study).await?;
-        Ok(transaction.commit().await?)
+        upsert_study(&mut writing, study).await?;
+        writing.commit().await
     }
 
     async fn insert_object(
         &self,
-        transaction: &mut Transaction<'_, Any>,
+        connection: &mut AnyConnection,
         object: &ObjectRow,
     ) -> Result<(), StateError> {
         sqlx::query(
@@ -102,14 +140,14 @@ impl State {
                 .map(serde_json::to_string)
                 .transpose()?,
         )
-        .execute(&mut **transaction)
+        .execute(&mut *connection)
         .await?;
         Ok(())
     }
 
     async fn insert_problem(
         &self,
-        transaction: &mut Transaction<'_, Any>,
+        connection: &mut AnyConnection,
         problem: &Problem,
     ) -> Result<(), StateError> {
         sqlx::query(
@@ -122,14 +160,14 @@ impl State {
         .bind(problem.path.as_deref().map(|path| self.stored_path(path)))
         .bind(problem.peer.as_str())
         .bind(serde_json::to_string(&problem.reason)?)
-        .execute(&mut **transaction)
+        .execute(&mut *connection)
         .await?;
         Ok(())
     }
 }
 
 async fn upsert_study(
-    transaction: &mut Transaction<'_, Any>,
+    connection: &mut AnyConnection,
     study: &StudyRow,
 ) -> Result<(), StateError> {
     let facts = &study.patient;
@@ -163,7 +201,7 @@ async fn upsert_study(
         .bind(times.analysis_started.map(millisecond))
         .bind(times.analysed.map(millisecond))
         .bind(study.interruptions)
-        .execute(&mut **transaction)
+        .execute(&mut *connection)
         .await?;
     Ok(())
 }

@@ -1,6 +1,7 @@
 //! The task that owns the studies: its turns, and what it takes in.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -44,6 +45,8 @@ pub(super) struct Assembler {
     pub(super) alarms: BTreeSet<(Duration, Uid)>,
     /// Studies that wait for a worker.
     pub(super) queue: BTreeSet<Place>,
+    /// Studies that were given to a worker so far.
+    pub(super) starts: u64,
     /// Studies that workers have.
     pub(super) busy: usize,
     /// The one study that a worker has is to stay alone: Tez ended under it before.
@@ -73,6 +76,7 @@ impl Assembler {
             sessions: BTreeMap::new(),
             alarms: BTreeSet::new(),
             queue: BTreeSet::new(),
+            starts: 0,
             busy: 0,
             alone: false,
             checks: JoinSet::new(),
@@ -91,7 +95,9 @@ impl Assembler {
         }
         let known = self.parts.state.known_paths().await?;
         let is_new = |one: &RecoveredObject| !known.contains(&one.object.path);
-        let unknown: Vec<_> = on_disk.into_iter().filter(is_new).collect();
+        let mut unknown: Vec<_> = on_disk.into_iter().filter(is_new).collect();
+        // As they came, so that a database that is made again tells the same.
+        unknown.sort_by(|one, other| one.came_before(other));
         let studies = self.open.len();
         tracing::info!(
             studies,
@@ -99,9 +105,12 @@ impl Assembler {
             "taken up from the last stop"
         );
         for batch in unknown.chunks(BATCH_EVENTS_MAX) {
-            let (batch, limits, at) = (batch.to_vec(), Arc::clone(&self.limits), self.now());
+            let (times, limits, at) = (came_at(batch), Arc::clone(&self.limits), self.now());
+            let batch = batch.to_vec();
             let scanned = spawn_blocking(move || scan_recovered(batch, at, &limits)).await;
-            self.take_in(scanned.unwrap_or_default()).await;
+            let scanned = scanned.unwrap_or_default().into_iter();
+            let dated = scanned.map(|one| one.received(&times, at)).collect();
+            self.take_in(dated).await;
             self.end_turn().await;
         }
         self.end_turn().await;
@@ -220,7 +229,7 @@ impl Assembler {
             Err(refusal) => self.take_unreadable(&object.row, refusal.reason),
             Ok(instance) => {
                 let uid = instance.study_uid.clone();
-                self.open_study(&uid).await;
+                self.open_study(&uid, object.row.received_at).await;
                 let conflict = object.row.receipt == Receipt::Conflict;
                 if let Some(study) = self.open.get_mut(&uid) {
                     let at = object.row.received_at;
@@ -246,7 +255,7 @@ impl Assembler {
     }
 
     /// Holds the study in memory with the headers of its objects, whatever was known of it.
-    async fn open_study(&mut self, uid: &Uid) {
+    async fn open_study(&mut self, uid: &Uid, at: Timestamp) {
         if let Some(study) = self.open.get(uid) {
             if study.objects.is_none() {
                 self.fill(uid).await;
@@ -261,13 +270,13 @@ impl Assembler {
                     .insert(uid.clone(), Study::parked(row, Phase::Done));
                 self.fill(uid).await;
             }
-            None => self.start_study(uid),
+            None => self.start_study(uid, at),
         }
     }
 
-    fn start_study(&mut self, uid: &Uid) {
+    fn start_study(&mut self, uid: &Uid, at: Timestamp) {
         self.internal_id_last += 1;
-        let study = Study::new(uid.clone(), self.internal_id_last, self.now());
+        let study = Study::new(uid.clone(), self.internal_id_last, at);
         tracing::info!(study = study.row.internal_id, "a new study");
         self.turn.told.push(What::StudyReceiving {
             study: study.reference(),
@@ -327,6 +336,26 @@ impl Assembler {
 
     pub(super) fn now(&self) -> Timestamp {
         self.parts.clock.now()
+    }
+}
+
+/// When each object came, by its file.
+fn came_at(objects: &[RecoveredObject]) -> BTreeMap<PathBuf, Timestamp> {
+    let dated = objects
+        .iter()
+        .map(|one| (one.object.path.clone(), one.came_at));
+    dated.collect()
+}
+
+impl Scanned {
+    /// The same, as received when its file was written; by a clock that was ahead, `now`.
+    fn received(mut self, times: &BTreeMap<PathBuf, Timestamp>, now: Timestamp) -> Self {
+        if let Self::Object(object) = &mut self
+            && let Some(at) = times.get(&object.row.path)
+        {
+            object.row.received_at = (*at).min(now);
+        }
+        self
     }
 }
 

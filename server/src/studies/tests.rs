@@ -305,6 +305,7 @@ impl Object<'_> {
         RecoveredObject {
             sop_instance_uid: uid(self.sop),
             object: self.write(folder),
+            came_at: Timestamp::UNIX_EPOCH,
         }
     }
 }

@@ -170,6 +170,9 @@ function showList(list) {
   if (focused) document.querySelector(`a[data-uid="${CSS.escape(focused)}"]`)?.focus();
   byId("empty").hidden = list.total > 0;
   showCounts(list);
+  // What is wrong is told with the list, and does not wait for the next look at the service.
+  const told = (list.problems ?? []).join(" ");
+  if (told !== view.problems) { view.problems = told; showService(); }
 }
 
 function showCounts(list) {
