@@ -17,3 +17,8 @@ CREATE TABLE damages (
     found_at BIGINT NOT NULL
 );
 CREATE INDEX damages_by_study ON damages (study_uid);
+
+-- The worklist's order: by priority, the newest first.
+DROP INDEX studies_in_order;
+CREATE INDEX studies_newest_first ON studies
+    (priority_rank, received_last_at DESC, internal_id DESC);

@@ -105,6 +105,14 @@ pub enum What {
         #[serde(flatten)]
         study: StudyRef,
     },
+    /// Somebody marked the study as read, or took the mark back.
+    StudyMarked {
+        /// Which study.
+        #[serde(flatten)]
+        study: StudyRef,
+        /// Whether it counts as read now.
+        read: bool,
+    },
     /// An object was kept but its header cannot be read, so it belongs to no study.
     ObjectUnreadable {
         /// What its sender called it.

@@ -13,6 +13,8 @@ pub mod http;
 pub mod inference;
 pub mod intake;
 pub mod objects;
+pub mod pace;
+pub mod places;
 pub mod scp;
 pub mod scu;
 pub mod service;

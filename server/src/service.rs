@@ -66,7 +66,7 @@ pub enum ServiceError {
     #[error(transparent)]
     Studies(#[from] StartError),
     /// A port cannot be listened on.
-    #[error("cannot listen for {what} on {address}: {cause}; stop what uses it, or set {setting}")]
+    #[error("cannot listen for {what} on {address}: {cause}. {}", bind_cure(cause, setting))]
     Bind {
         /// Which protocol.
         what: &'static str,
@@ -304,7 +304,7 @@ struct Ports {
 impl Ports {
     async fn bind(config: &Config) -> Result<Self, ServiceError> {
         Ok(Self {
-            dicom: bind("DICOM", config.dicom.listen(), "dicom.port").await?,
+            dicom: bind("DICOM", config.dicom.bind, "dicom.bind").await?,
             http: bind("HTTP", config.http.bind, "http.bind").await?,
         })
     }
@@ -341,6 +341,21 @@ async fn bind(
         setting,
         cause,
     })
+}
+
+/// What is done about a port that cannot be listened on.
+fn bind_cure(cause: &io::Error, setting: &str) -> String {
+    match cause.kind() {
+        io::ErrorKind::PermissionDenied => format!(
+            "Ports below 1024 need a right of their own: give it to the service \
+             (AmbientCapabilities=CAP_NET_BIND_SERVICE in its systemd unit), or set another port \
+             in {setting}."
+        ),
+        io::ErrorKind::AddrNotAvailable => {
+            format!("This machine has no such address: set one that it has in {setting}.")
+        }
+        _ => format!("Stop what uses it, or set {setting}."),
+    }
 }
 
 fn address(listener: &TcpListener) -> Result<SocketAddr, ServiceError> {

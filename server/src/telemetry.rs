@@ -18,8 +18,12 @@ const SECONDS_BUCKETS: [f64; 14] = [
     0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0,
 ];
 
-/// At level INFO ONNX Runtime writes about a hundred lines at each start.
-const ALWAYS: &str = "ort=warn";
+/// Errors are heard of every part of the program, unless the settings say otherwise. At level INFO
+/// ONNX Runtime writes about a hundred lines at each start.
+const ALWAYS: &str = "error,ort=warn";
+
+/// What may be asked for.
+const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
 
 /// Why logs cannot be written.
 #[derive(Debug, thiserror::Error)]
@@ -53,6 +57,28 @@ pub fn start_logs(config: &LogConfig) -> Result<(), FilterError> {
         logs.json().flatten_event(true).try_init()
     });
     Ok(())
+}
+
+/// Says what is wrong with a `log.filter`. A word that is no level would be taken for the name of a
+/// part of the program, and silence all others, errors too.
+///
+/// # Errors
+///
+/// The sentence.
+pub fn check_filter(filter: &str) -> Result<(), String> {
+    let known = |level: &str| LEVELS.iter().any(|one| one.eq_ignore_ascii_case(level));
+    let parts = filter.split(',').map(str::trim);
+    // Within the brackets of a span anything may stand.
+    let plain = parts.filter(|part| !part.contains(['[', ']', '{', '}', '"']));
+    let levels = plain.map(|part| part.rsplit('=').next().unwrap_or(part).trim());
+    match levels.into_iter().find(|level| !known(level)) {
+        Some(word) => Err(format!(
+            "is {filter:?}: {word:?} is no level. Write {} or, for one part of the program, \
+             info,server=debug",
+            LEVELS[1..].join(", ")
+        )),
+        None => Ok(()),
+    }
 }
 
 /// What stands in the settings comes later, and so goes before [`ALWAYS`].

@@ -189,6 +189,7 @@ fn quick_handlers() -> OpenApiRouter<AppState> {
         .routes(routes!(worklist::worklist))
         .routes(routes!(worklist::study))
         .routes(routes!(worklist::report))
+        .routes(routes!(worklist::mark_read, worklist::mark_unread))
         .routes(routes!(worklist::problems))
         .routes(routes!(worklist::unreadable))
         .routes(routes!(health::healthz))

@@ -63,9 +63,9 @@ pub fn check(config: &Config) -> Vec<Check> {
     let http = config.http.bind;
     checks.push(check_port(
         "dicom_port",
-        config.dicom.listen(),
+        config.dicom.bind,
         running,
-        "dicom.port",
+        "dicom.bind",
     ));
     checks.push(check_port("http_port", http, running, "http.bind"));
     checks.push(check_senders(config));
@@ -177,7 +177,7 @@ fn check_port(name: &'static str, address: SocketAddr, running: bool, setting: &
             Check::new(name, Status::Ok, text, "")
         }
         Err(error) => {
-            let cure = format!("Stop what uses it, or set {setting}.");
+            let cure = super::bind_cure(&error, setting);
             Check::new(
                 name,
                 Status::Fail,
@@ -202,14 +202,14 @@ fn check_senders(config: &Config) -> Check {
             cure,
         );
     }
-    if dicom.bind.is_loopback() {
+    if dicom.bind.ip().is_loopback() {
         let text = "Only programs on this machine can send over DICOM.";
         let cure = "For other senders set dicom.bind and name them in dicom.allow.";
         return Check::new(name, Status::Warn, text, cure);
     }
     let text = format!(
         "{allowed} entries of dicom.allow say who may send to {}.",
-        dicom.listen()
+        dicom.bind
     );
     Check::new(name, Status::Ok, text, "")
 }
@@ -309,7 +309,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let taken = TcpListener::bind("127.0.0.1:0").unwrap();
         let mut config = config(folder.path());
-        config.dicom.port = taken.local_addr().unwrap().port();
+        config.dicom.bind = taken.local_addr().unwrap();
         config.dicom.allow.clear();
         config.storage.free_bytes_reserve = u64::MAX;
         let checks = check(&config);

@@ -29,7 +29,7 @@ pub(super) fn config(folder: &Path) -> Config {
         data_dir: folder.to_owned(),
         ..Config::default()
     };
-    config.dicom.port = 0;
+    config.dicom.bind.set_port(0);
     config.http.bind.set_port(0);
     config.storage.free_bytes_reserve = 0;
     config

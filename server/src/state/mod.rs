@@ -25,7 +25,7 @@ use sqlx::any::AnyPoolOptions;
 use sqlx::{AnyConnection, Connection};
 
 pub use rows::{
-    Changes, ObjectCounts, ObjectRow, PatientFacts, Problem, ReportRound, ResultSummary,
+    Changes, Marked, ObjectCounts, ObjectRow, PatientFacts, Problem, ReportRound, ResultSummary,
     StudyDetails, StudyRow, StudyState, StudyTimes, UnreadableObject, Worklist,
 };
 pub use trouble::Trouble;

@@ -19,25 +19,59 @@ use super::{State, StateError};
 /// Most rows of one list that is not paged.
 const LIST_ROWS_MAX: i64 = 1_000;
 
+/// A study with what stands beside it in other tables.
+macro_rules! select_study {
+    ($rest:literal) => {
+        concat!(
+            "SELECT studies.*, reads.read_at,
+                 (SELECT COUNT(*) FROM damages WHERE damages.study_uid = studies.uid)
+                     AS damaged_objects
+             FROM studies LEFT JOIN reads ON reads.study_uid = studies.uid ",
+            $rest
+        )
+    };
+}
+
+const ONE_STUDY: &str = select_study!("WHERE uid = $1");
+/// In the order of an index, so that only what is shown is sorted.
+const UNREAD: &str = select_study!(
+    "WHERE reads.read_at IS NULL
+     ORDER BY priority_rank, received_last_at DESC, internal_id DESC LIMIT $1 OFFSET $2"
+);
+const READ_TOO: &str = select_study!(
+    "ORDER BY priority_rank, reads.read_at IS NOT NULL, received_last_at DESC, internal_id DESC
+     LIMIT $1 OFFSET $2"
+);
+const CRITICAL_UNREAD: &str = "SELECT COUNT(*) FROM studies
+    LEFT JOIN reads ON reads.study_uid = studies.uid
+    WHERE priority_rank = 0 AND result_generation IS NOT NULL AND reads.read_at IS NULL";
+
 impl State {
-    /// One page of the worklist: by priority, then oldest first.
+    /// One page of the worklist: by priority, then unread before read, then newest first; those that
+    /// were read only where `with_read`.
     ///
     /// # Errors
     ///
     /// [`StateError`].
-    pub async fn worklist(&self, limit: i64, offset: i64) -> Result<Worklist, StateError> {
-        let rows = sqlx::query(
-            "SELECT * FROM studies ORDER BY priority_rank, received_first_at, internal_id
-             LIMIT $1 OFFSET $2",
-        )
-        .bind(limit)
-        .bind(offset)
-        .fetch_all(&self.readers)
-        .await
-        .noted(self)?;
+    pub async fn worklist(
+        &self,
+        limit: i64,
+        offset: i64,
+        with_read: bool,
+    ) -> Result<Worklist, StateError> {
+        let rows = sqlx::query(if with_read { READ_TOO } else { UNREAD })
+            .bind(limit)
+            .bind(offset)
+            .fetch_all(&self.readers)
+            .await
+            .noted(self)?;
+        let read = self.count("SELECT COUNT(*) FROM reads").await?;
+        let all = self.count("SELECT COUNT(*) FROM studies").await?;
         Ok(Worklist {
             studies: rows.iter().map(study_row).collect::<Result<_, _>>()?,
-            total: self.count("SELECT COUNT(*) FROM studies").await?,
+            total: if with_read { all } else { all - read },
+            critical_unread: self.count(CRITICAL_UNREAD).await?,
+            read,
             unreadable_objects: self.unreadable_count().await?,
         })
     }
@@ -48,7 +82,7 @@ impl State {
     ///
     /// [`StateError`].
     pub async fn study_row(&self, uid: &Uid) -> Result<Option<StudyRow>, StateError> {
-        let row = sqlx::query("SELECT * FROM studies WHERE uid = $1")
+        let row = sqlx::query(ONE_STUDY)
             .bind(uid.as_str())
             .fetch_optional(&self.readers)
             .await
@@ -148,7 +182,9 @@ impl State {
     /// [`StateError`].
     pub async fn unfinished(&self) -> Result<Vec<StudyRow>, StateError> {
         let rows = sqlx::query(
-            "SELECT * FROM studies WHERE state IN ('receiving', 'queued', 'analysing')
+            "SELECT studies.*, reads.read_at, 0 AS damaged_objects
+             FROM studies LEFT JOIN reads ON reads.study_uid = studies.uid
+             WHERE state IN ('receiving', 'queued', 'analysing')
                  OR (state = 'not_analysed' AND (summary LIKE '%inference_library_missing%'
                      OR summary LIKE '%model_unavailable%'))
              ORDER BY received_first_at, internal_id",
@@ -290,6 +326,8 @@ fn study_row(row: &AnyRow) -> Result<StudyRow, StateError> {
             analysis_started: time_if_any(row, "analysis_started_at")?,
             analysed: time_if_any(row, "analysed_at")?,
         },
+        read_at: time_if_any(row, "read_at")?,
+        damaged_objects: row.try_get("damaged_objects")?,
     })
 }
 

@@ -125,6 +125,12 @@ pub struct StudyRow {
     pub counts: ObjectCounts,
     /// When.
     pub times: StudyTimes,
+    /// When somebody marked its result as read; `null` while it is unread. A newer result that says
+    /// something else makes it unread again.
+    #[schema(value_type = Option<String>, format = DateTime)]
+    pub read_at: Option<Timestamp>,
+    /// Kept objects of it whose file is damaged or gone, until they are sent again.
+    pub damaged_objects: i64,
 }
 
 impl StudyRow {
@@ -140,6 +146,8 @@ impl StudyRow {
             patient: PatientFacts::default(),
             counts: ObjectCounts::default(),
             times: StudyTimes::first_received(at),
+            read_at: None,
+            damaged_objects: 0,
         }
     }
 }
@@ -173,6 +181,15 @@ impl ResultSummary {
             findings: Vec::new(),
             result_generation: None,
         }
+    }
+
+    /// Whether the two say the same of the patient, of whichever round they are.
+    pub fn says_the_same(&self, other: &Self) -> bool {
+        let bare = |summary: &Self| Self {
+            result_generation: None,
+            ..summary.clone()
+        };
+        bare(self) == bare(other)
     }
 
     /// What `report`, of round `generation`, says.
@@ -330,8 +347,23 @@ pub struct Worklist {
     pub studies: Vec<StudyRow>,
     /// Studies in the whole list.
     pub total: i64,
+    /// Unread studies with a critical result, listed here or not.
+    pub critical_unread: i64,
+    /// Studies that were marked as read.
+    pub read: i64,
     /// Kept objects that belong to no study because their headers cannot be read.
     pub unreadable_objects: i64,
+}
+
+/// What became of the wish to mark a study as read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Marked {
+    /// It is as wished.
+    Done,
+    /// No such study.
+    Unknown,
+    /// Its newest result is not the one that was read, or there is none.
+    OtherResult,
 }
 
 /// A round of analysis that is over.

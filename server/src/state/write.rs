@@ -7,7 +7,7 @@ use pipeline::uid::Uid;
 use sqlx::AnyConnection;
 
 use super::writing::Writing;
-use super::{Changes, ObjectRow, Problem, State, StateError, StudyRow};
+use super::{Changes, Marked, ObjectRow, Problem, ResultSummary, State, StateError, StudyRow};
 use crate::intake::{Channel, Receipt};
 
 impl State {
@@ -58,8 +58,70 @@ impl State {
         writing.commit().await
     }
 
+    /// Marks study `uid` as read, if its newest result is that of round `result_generation`.
+    ///
+    /// # Errors
+    ///
+    /// [`StateError`]; then nothing of it was written.
+    pub async fn mark_read(
+        &self,
+        uid: &Uid,
+        result_generation: i64,
+        at: Timestamp,
+    ) -> Result<Marked, StateError> {
+        if self.study_row(uid).await?.is_none() {
+            return Ok(Marked::Unknown);
+        }
+        let mark = async {
+            let mut writing = Writing::begin(&self.result_writer).await?;
+            let done = sqlx::query(
+                "INSERT INTO reads (study_uid, result_generation, read_at)
+                 SELECT uid, result_generation, $3 FROM studies
+                     WHERE uid = $1 AND result_generation = $2
+                 ON CONFLICT (study_uid) DO UPDATE SET
+                     result_generation = excluded.result_generation",
+            )
+            .bind(uid.as_str())
+            .bind(result_generation)
+            .bind(at.as_millisecond())
+            .execute(&mut *writing)
+            .await?;
+            writing.commit().await?;
+            Ok(done.rows_affected())
+        };
+        let marked: Result<u64, StateError> = mark.await;
+        self.condition.wrote(&marked);
+        Ok(match marked? {
+            0 => Marked::OtherResult,
+            _ => Marked::Done,
+        })
+    }
+
+    /// Takes the mark back that study `uid` was read.
+    ///
+    /// # Errors
+    ///
+    /// [`StateError`]; then nothing of it was written.
+    pub async fn mark_unread(&self, uid: &Uid) -> Result<Marked, StateError> {
+        if self.study_row(uid).await?.is_none() {
+            return Ok(Marked::Unknown);
+        }
+        let mark = async {
+            let mut writing = Writing::begin(&self.result_writer).await?;
+            sqlx::query("DELETE FROM reads WHERE study_uid = $1")
+                .bind(uid.as_str())
+                .execute(&mut *writing)
+                .await?;
+            writing.commit().await
+        };
+        let marked = mark.await;
+        self.condition.wrote(&marked);
+        marked.map(|()| Marked::Done)
+    }
+
     /// Writes the result of a study's present round together with the study, durably, and marks
-    /// the results of earlier rounds as superseded.
+    /// the results of earlier rounds as superseded. Where it says something else than the result
+    /// before, the study is unread again.
     ///
     /// # Errors
     ///
@@ -105,6 +167,7 @@ impl State {
         .bind(at.as_millisecond())
         .execute(&mut *writing)
         .await?;
+        keep_or_take_back_reading(&mut writing, study, generation).await?;
         upsert_study(&mut writing, study).await?;
         writing.commit().await
     }
@@ -164,6 +227,29 @@ impl State {
         .await?;
         Ok(())
     }
+}
+
+/// Before the study's new summary is written: does it say what the one before said?
+async fn keep_or_take_back_reading(
+    connection: &mut AnyConnection,
+    study: &StudyRow,
+    generation: i64,
+) -> Result<(), StateError> {
+    let before: Option<String> = sqlx::query_scalar("SELECT summary FROM studies WHERE uid = $1")
+        .bind(study.study_uid.as_str())
+        .fetch_optional(&mut *connection)
+        .await?;
+    let before: Option<ResultSummary> = before.and_then(|json| serde_json::from_str(&json).ok());
+    let query = match before.is_some_and(|before| before.says_the_same(&study.result)) {
+        true => "UPDATE reads SET result_generation = $2 WHERE study_uid = $1",
+        false => "DELETE FROM reads WHERE study_uid = $1 AND result_generation < $2",
+    };
+    sqlx::query(query)
+        .bind(study.study_uid.as_str())
+        .bind(generation)
+        .execute(&mut *connection)
+        .await?;
+    Ok(())
 }
 
 async fn upsert_study(

@@ -77,19 +77,16 @@ impl Assembler {
     /// is in the scanner now does not wait behind hundreds that are hours old. Every fourth start
     /// takes the one that came first, so that none waits for ever.
     fn next_to_start(&mut self) -> Option<Uid> {
-        let interruptions = self.queue.first()?.0;
-        let places = if interruptions > 0 {
-            1
-        } else {
-            self.workers.count()
-        };
+        let suspect = self.queue.first()?.0 > 0;
+        let places = if suspect { 1 } else { self.workers.count() };
         if self.alone || self.busy >= places {
             return None;
         }
-        self.starts = self.starts.wrapping_add(1);
-        let place = match self.starts % OLDEST_EVERY_STARTS {
-            0 => self.queue.first(),
-            _ => self.queue.iter().rfind(|place| place.0 == interruptions),
+        self.starts = self.starts.wrapping_add(u64::from(!suspect));
+        let oldest = suspect || self.starts % OLDEST_EVERY_STARTS == 0;
+        let place = match oldest {
+            true => self.queue.first(),
+            false => self.queue.iter().rfind(|place| place.0 == 0),
         };
         let place = place.cloned()?;
         self.queue.remove(&place);
