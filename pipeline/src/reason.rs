@@ -20,6 +20,8 @@ pub enum ReasonCode {
     ConflictingDuplicate,
     /// The same object came more than once.
     Duplicate,
+    /// A kept object's file is damaged or gone.
+    DamagedFile,
 
     // Series.
     /// No series of the study can be analysed.

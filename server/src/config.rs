@@ -302,7 +302,12 @@ impl Config {
         require(
             self.dicom.bind.port() == 0 || self.dicom.bind != self.http.bind,
             "dicom.bind",
-            || format!("and http.bind are both {}; give them two ports", self.http.bind),
+            || {
+                format!(
+                    "and http.bind are both {}; give them two ports",
+                    self.http.bind
+                )
+            },
         )?;
         let limits = &self.limits;
         require(
@@ -346,7 +351,9 @@ const MAY_BE_0: [&str; 6] = [
 /// A limit of 0 lets nothing through.
 fn refuse_zeros(given: &Value) -> Result<(), ConfigError> {
     let is_zero = |value: &Value| match value {
-        Value::Number(number) => number.as_f64().is_some_and(|number| number.abs() < f64::EPSILON),
+        Value::Number(number) => number
+            .as_f64()
+            .is_some_and(|number| number.abs() < f64::EPSILON),
         Value::String(text) => text.trim() == "0",
         _ => false,
     };
@@ -378,7 +385,9 @@ fn refuse_places(given: &Value) -> Result<(), ConfigError> {
         let Some(text) = given.get(section).and_then(|table| table.get("bind")) else {
             continue;
         };
-        let text = text.as_str().map_or_else(|| text.to_string(), str::to_owned);
+        let text = text
+            .as_str()
+            .map_or_else(|| text.to_string(), str::to_owned);
         let key = format!("{section}.bind");
         require(text.parse::<std::net::SocketAddr>().is_ok(), &key, || {
             let address = match text.parse::<std::net::IpAddr>() {
@@ -448,7 +457,10 @@ const MOVED: [(&str, &str, &str, &str); 1] = [(
 
 fn refuse_unknown(place: &str, given: &Value, known: &Value) -> Result<(), ConfigError> {
     for (section, name, key, cure) in MOVED {
-        if given.get(section).is_some_and(|table| table.get(name).is_some()) {
+        if given
+            .get(section)
+            .is_some_and(|table| table.get(name).is_some())
+        {
             let place = place.to_owned();
             return Err(ConfigError::Moved { place, key, cure });
         }
@@ -579,13 +591,22 @@ mod tests {
                 "[assembly]\nopen_studies_max = 0",
                 "assembly.open_studies_max is 0",
             ),
-            ("[limits]\nobject_bytes_max = 0", "limits.object_bytes_max is 0"),
+            (
+                "[limits]\nobject_bytes_max = 0",
+                "limits.object_bytes_max is 0",
+            ),
             ("[zip]\nentries_max = 0", "zip.entries_max is 0"),
             ("[http]\nupload_files_max = 0", "http.upload_files_max is 0"),
             ("[http]\nlisteners_max = 0", "http.listeners_max is 0"),
-            ("[dicom]\nassociations_max = -3", "a whole number, 0 or more"),
+            (
+                "[dicom]\nassociations_max = -3",
+                "a whole number, 0 or more",
+            ),
             ("[dicom]\nassociations_max = 9999", "1 to 256 is possible"),
-            ("[dicom]\nae_title = \"\"", "[dicom] ae_title is \"\": it is empty"),
+            (
+                "[dicom]\nae_title = \"\"",
+                "[dicom] ae_title is \"\": it is empty",
+            ),
             ("[dicom]\nae_title = \"A\\\\B\"", "no backslash"),
             (
                 "[dicom]\nae_title = \"TEZ_OF_THE_HOSPITAL\"",
@@ -595,7 +616,10 @@ mod tests {
                 "[[dicom.allow]]\nae_title = \"SEVENTEEN_LETTERS\"\naddress = \"10.0.0.1\"",
                 "it has 17 characters",
             ),
-            ("[dicom]\nallow = [\"CT1\"]", "entry 1 is \"CT1\"; write for each sender"),
+            (
+                "[dicom]\nallow = [\"CT1\"]",
+                "entry 1 is \"CT1\"; write for each sender",
+            ),
             (
                 "[[dicom.allow]]\nae_title = \"CT1\"",
                 "entry 1 has no address; write for each sender",
@@ -609,19 +633,10 @@ mod tests {
                 "true or false is possible",
             ),
             ("dicom = 3", "dicom is 3; it is a section"),
-            (
-                "[dicom]\nbind = \"0.0.0.0\"",
-                "such as \"0.0.0.0:11112\"",
-            ),
+            ("[dicom]\nbind = \"0.0.0.0\"", "such as \"0.0.0.0:11112\""),
             ("[http]\nbind = 8080", "such as \"127.0.0.1:8080\""),
-            (
-                "[http]\nbind = \"127.0.0.1:11112\"",
-                "give them two ports",
-            ),
-            (
-                "[http]\nhosts_allowed = \"tez.example\"",
-                "a list of words",
-            ),
+            ("[http]\nbind = \"127.0.0.1:11112\"", "give them two ports"),
+            ("[http]\nhosts_allowed = \"tez.example\"", "a list of words"),
             (
                 "[http]\nhosts_allowed = [\"https://tez.example:8443/\"]",
                 "write the name alone: \"tez.example\"",
@@ -663,7 +678,10 @@ mod tests {
             error("[dicom]\nport = 104", &[]),
             error("", &[("TEZ_DICOM__PORT", "104")]),
         ] {
-            assert!(error.contains("dicom.port is not a setting any more"), "{error}");
+            assert!(
+                error.contains("dicom.port is not a setting any more"),
+                "{error}"
+            );
             assert!(error.contains("dicom.bind"), "{error}");
         }
     }
@@ -679,7 +697,14 @@ mod tests {
             "[limits]\nslices_max = true",
         ] {
             let error = error(text, &[]);
-            for word in ["struct", "sequence", "usize", "u64", "integer", "invalid type"] {
+            for word in [
+                "struct",
+                "sequence",
+                "usize",
+                "u64",
+                "integer",
+                "invalid type",
+            ] {
                 assert!(!error.contains(word), "{text}: {error}");
             }
         }

@@ -24,6 +24,7 @@ use crate::http::{self, AppState, Health};
 use crate::intake::Intake;
 use crate::objects::{ObjectStore, RecoveredObject, StoreError};
 use crate::scp;
+use crate::scrub;
 use crate::state::{State, StateError};
 use crate::studies::{self, StartError, Studies};
 use crate::telemetry::{self, FilterError};
@@ -49,7 +50,11 @@ pub enum ServiceError {
     #[error(transparent)]
     Filter(#[from] FilterError),
     /// The data folder cannot be made.
-    #[error("cannot make the data folder {}: {cause}; choose another one (data_dir)", path.display())]
+    #[error(
+        "cannot use the data folder {}: {cause}; give Tez's user the right to write there, or \
+         choose another one (data_dir)",
+        path.display()
+    )]
     DataFolder {
         /// Which folder.
         path: PathBuf,
@@ -66,7 +71,10 @@ pub enum ServiceError {
     #[error(transparent)]
     Studies(#[from] StartError),
     /// A port cannot be listened on.
-    #[error("cannot listen for {what} on {address}: {cause}. {}", bind_cure(cause, setting))]
+    #[error(
+        "cannot listen for {what} on {address}: {cause}. {}",
+        bind_cure(cause, setting)
+    )]
     Bind {
         /// Which protocol.
         what: &'static str,
@@ -168,6 +176,12 @@ impl Service {
         let ports = Ports::bind(&config).await?;
         let (shutdown, stopping) = watch::channel(false);
         let (sender, receiver) = mpsc::channel(INTAKE_EVENTS_MAX);
+        let scrub = scrub::Parts {
+            store: store.clone(),
+            state: state.clone(),
+            clock: clock.clone(),
+            bytes_per_second: config.storage.scrub_bytes_per_second,
+        };
         let intake = Intake::new(store, sender, INTAKE_WAIT);
         for known in &on_disk {
             intake.remember(&known.sop_instance_uid, known.object.content);
@@ -192,7 +206,13 @@ impl Service {
             shutdown: stopping,
         };
         let (dicom, http) = (address(&ports.dicom)?, address(&ports.http)?);
-        let listeners = ports.listen(config, parts)?;
+        let stopping = parts.shutdown.clone();
+        let mut listeners = ports.listen(config, parts)?;
+        listeners.spawn(async move {
+            scrub::run(scrub, stopping.clone()).await;
+            until_stopped(stopping).await;
+            Ok(())
+        });
         health.set_dicom(Some(dicom));
         Ok(Self {
             dicom,
@@ -256,6 +276,11 @@ impl Service {
     }
 }
 
+/// Returns once `shutdown` says true: a task of the listeners that ends before ends the service.
+async fn until_stopped(mut shutdown: watch::Receiver<bool>) {
+    drop(shutdown.wait_for(|stop| *stop).await);
+}
+
 async fn named(
     what: &'static str,
     listener: impl Future<Output = io::Result<()>>,
@@ -284,11 +309,15 @@ fn inference(config: &Config, clock: &Clock, health: &Health) -> MakeAnalyse {
 async fn open_store(config: &Config) -> Result<(ObjectStore, Vec<RecoveredObject>), ServiceError> {
     let (folder, limits) = (config.data_dir.clone(), config.store_limits());
     let opened = spawn_blocking(move || {
-        std::fs::create_dir_all(&folder).map_err(|cause| ServiceError::DataFolder {
+        let cannot = |cause| ServiceError::DataFolder {
             path: folder.clone(),
             cause,
-        })?;
-        Ok(ObjectStore::open(&folder, limits)?)
+        };
+        crate::private::folder(&folder).map_err(cannot)?;
+        match ObjectStore::open(&folder, limits) {
+            Err(StoreError::Failed { source, .. }) => Err(cannot(source)),
+            opened => Ok(opened?),
+        }
     });
     opened
         .await

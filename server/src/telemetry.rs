@@ -121,6 +121,9 @@ pub async fn render_metrics(state: &State) -> String {
         }
         Err(error) => tracing::error!(%error, "the studies cannot be counted"),
     }
+    if let Ok(damages) = state.damages().await {
+        gauge!("tez_damaged_objects").set(damages as f64);
+    }
     handle.run_upkeep();
     handle.render()
 }
@@ -141,6 +144,23 @@ fn describe() {
         "1 while the database takes what is written, else 0."
     );
     describe_counter!(
+        "tez_scrub_objects_total",
+        "Kept objects read again, by what was found: intact, damaged, missing."
+    );
+    describe_counter!("tez_scrub_bytes_total", "Bytes of kept objects read again.");
+    describe_gauge!(
+        "tez_scrub_round_ratio",
+        "How much of the present round over all kept objects is done, 0 to 1."
+    );
+    describe_gauge!(
+        "tez_scrub_last_finished_timestamp_seconds",
+        "When a round over all kept objects last ended."
+    );
+    describe_gauge!(
+        "tez_damaged_objects",
+        "Kept objects known to be damaged or gone, until they are sent again."
+    );
+    describe_counter!(
         "tez_database_failures_total",
         "Failed tries to read or write the database, by why."
     );
@@ -159,6 +179,7 @@ pub fn count_object(receipt: Receipt) {
         Receipt::New => "new",
         Receipt::Duplicate => "duplicate",
         Receipt::Conflict => "conflict",
+        Receipt::Mended => "mended",
     };
     counter!("tez_objects_total", "receipt" => label).increment(1);
 }

@@ -210,13 +210,17 @@ fn a_disk_that_is_full_for_a_while_costs_nothing_but_the_while() {
             .map(|number| load(dir.path(), "small_head", 3 * round + number))
             .collect();
         let full_from = Duration::from_millis(random.below(1_200));
-        let full_for = Duration::from_millis(random.below(if long_form() { 12_000 } else { 3_000 }));
+        let full_for =
+            Duration::from_millis(random.below(if long_form() { 12_000 } else { 3_000 }));
         let recovered = one_round(&tez, &data, (&new, &statuses), (full_from, full_for));
         worst = worst.max(recovered);
         loads.extend(new);
         check_objects(&data, loads.iter());
     }
-    let failures = tez.log().matches("the database failed and is tried again").count();
+    let failures = tez
+        .log()
+        .matches("the database failed and is tried again")
+        .count();
     println!(
         "{rounds} rounds, {} studies, {} objects acknowledged and found, every study ended; \
          statuses {:?}; {failures} failed writes; ready again after {:.1} s at most",
@@ -226,7 +230,9 @@ fn a_disk_that_is_full_for_a_while_costs_nothing_but_the_while() {
         worst.as_secs_f64()
     );
     let met = statuses.lock().expect("no sender panics").clone();
-    let others = met.keys().any(|status| ![SUCCESS, OUT_OF_RESOURCES].contains(status));
+    let others = met
+        .keys()
+        .any(|status| ![SUCCESS, OUT_OF_RESOURCES].contains(status));
     assert!(met.contains_key(&OUT_OF_RESOURCES) && !others, "{met:x?}");
     stops_while_full(tez, &data);
 }
@@ -386,7 +392,10 @@ fn a_folder_that_turns_read_only_is_told_and_waited_for() {
     assert!(!ready && text.contains("No object is taken"), "{text}");
     let mut sender = Sender::connect(&tez.dicom, "SENDER", &first.objects).expect("an association");
     let status = sender.store(&first.objects[0]).expect("an answer");
-    assert!(status != SUCCESS && status != OUT_OF_RESOURCES, "{status:04x}");
+    assert!(
+        status != SUCCESS && status != OUT_OF_RESOURCES,
+        "{status:04x}"
+    );
     sender.release().expect("a release");
     give(0o700);
     push(&tez.dicom, &first, &Mutex::new(BTreeMap::new()));
@@ -454,7 +463,10 @@ fn a_damaged_database_is_told_with_its_cure_and_made_again_from_the_objects() {
     let said = String::from_utf8_lossy(&check.stdout).into_owned();
     let database = said.lines().find(|line| line.contains("\"database\""));
     let database = database.unwrap_or_else(|| panic!("no such check: {said}"));
-    assert!(database.contains("\"fail\"") && database.contains("damaged"), "{database}");
+    assert!(
+        database.contains("\"fail\"") && database.contains("damaged"),
+        "{database}"
+    );
     assert!(database.contains("tez.sqlite-wal"), "{database}");
 
     for name in ["tez.sqlite", "tez.sqlite-wal", "tez.sqlite-shm"] {
@@ -467,6 +479,101 @@ fn a_damaged_database_is_told_with_its_cure_and_made_again_from_the_objects() {
         let study = tez.report(uid, 120).expect("a terminal state");
         assert_eq!(study["state"], "analysed", "{study}");
     }
-    assert_eq!(order(&tez), before, "times of receipt are kept, to the second");
+    assert_eq!(
+        order(&tez),
+        before,
+        "times of receipt are kept, to the second"
+    );
+    tez.stop().expect("tez stops");
+}
+
+/// Every file and folder below `folder`, itself too, with owner and rights.
+fn rights(folder: &Path) -> BTreeMap<PathBuf, (u32, u32)> {
+    use std::os::unix::fs::MetadataExt;
+    let mut seen = BTreeMap::new();
+    let mut left = vec![folder.to_owned()];
+    while let Some(path) = left.pop() {
+        let metadata = fs::symlink_metadata(&path).expect("it is there");
+        if metadata.is_dir() {
+            let entries = fs::read_dir(&path).expect("a folder");
+            left.extend(entries.map(|entry| entry.expect("an entry").path()));
+        }
+        seen.insert(path, (metadata.uid(), metadata.mode() & 0o777));
+    }
+    seen
+}
+
+#[test]
+#[expect(
+    clippy::print_stderr,
+    reason = "it is how a test says that it was left out"
+)]
+fn data_are_the_services_own_and_a_check_by_root_leaves_nothing_behind() {
+    let dir = tempfile::tempdir().expect("a scratch folder");
+    let data = dir.path().join("data");
+    let as_nobody = "setpriv --reuid=65534 --regid=65534 --clear-groups";
+    let may = Command::new("sh")
+        .args(["-c", &format!("{as_nobody} true")])
+        .output();
+    if !may.is_ok_and(|output| output.status.success()) {
+        eprintln!("LEFT OUT: a check by root needs root");
+        return;
+    }
+    let settings = dir.path().join("tez.toml");
+    let text = format!("data_dir = {:?}\n", data.display().to_string());
+    fs::write(&settings, text).expect("settings");
+    let check = || {
+        let run = Command::new(TEZ)
+            .args(["check", "--config"])
+            .arg(&settings)
+            .output();
+        String::from_utf8_lossy(&run.expect("tez check runs").stdout).into_owned()
+    };
+    let said = check();
+    assert!(said.contains("is not there yet"), "{said}");
+    assert!(!data.try_exists().expect("the folder is read"), "{said}");
+
+    // As an earlier version made it: open to all.
+    fs::set_permissions(dir.path(), Permissions::from_mode(0o755)).expect("a way to it");
+    fs::create_dir(&data).expect("a folder");
+    fs::set_permissions(&data, Permissions::from_mode(0o755)).expect("open");
+    std::os::unix::fs::chown(&data, Some(65_534), Some(65_534)).expect("root may");
+    let script = wrapper(
+        dir.path(),
+        &format!("umask 022; exec {as_nobody} {TEZ} \"$@\""),
+    );
+    let tez = Tez::start(&script, dir.path(), "").expect("tez");
+    let new = load(dir.path(), "small_head", 1);
+    push(&tez.dicom, &new, &Mutex::new(BTreeMap::new()));
+    tez.report(&new.study_uid, 120).expect("a terminal state");
+    let live = rights(&data);
+    assert!(
+        live.contains_key(&data.join("tez.sqlite-wal")),
+        "{:?}",
+        live.keys()
+    );
+    for (path, (owner, mode)) in &live {
+        assert!(
+            *owner == 65_534 && mode & 0o077 == 0,
+            "{}: {mode:o}",
+            path.display()
+        );
+    }
+    tez.kill().expect("killed: the log of the database stays");
+    let said = check();
+    assert!(said.contains("1 studies are known"), "{said}");
+    assert!(
+        said.contains("belongs to the user with number 65534"),
+        "{said}"
+    );
+    for (path, (owner, mode)) in rights(&data) {
+        assert!(
+            owner == 65_534 && mode & 0o077 == 0,
+            "{}: {mode:o}",
+            path.display()
+        );
+    }
+    let tez = Tez::start(&script, dir.path(), "").expect("it starts after the check");
+    tez.report(&new.study_uid, 120).expect("what it knew");
     tez.stop().expect("tez stops");
 }

@@ -23,8 +23,11 @@ fn misfit_below(given: &Value, known: &Value, path: &str) -> Option<(String, Str
             ))
         }
         (Value::Array(items), given) if items.iter().any(Value::is_object) => senders(given, path),
-        (Value::Array(_), Value::Array(items)) => match items.iter().find(|item| !item.is_string()) {
-            Some(item) => found(format!("holds {item}; it is a list of words, each in quotes")),
+        (Value::Array(_), Value::Array(items)) => match items.iter().find(|item| !item.is_string())
+        {
+            Some(item) => found(format!(
+                "holds {item}; it is a list of words, each in quotes"
+            )),
             None => None,
         },
         (Value::Array(_), other) => found(format!(
@@ -46,7 +49,10 @@ fn misfit_below(given: &Value, known: &Value, path: &str) -> Option<(String, Str
 
 /// From the environment everything comes as text.
 fn is_truth(value: &Value) -> bool {
-    value.is_boolean() || value.as_str().is_some_and(|text| text.parse::<bool>().is_ok())
+    value.is_boolean()
+        || value
+            .as_str()
+            .is_some_and(|text| text.parse::<bool>().is_ok())
 }
 
 fn number_problem(may_be_broken: bool, value: &Value) -> Option<String> {
@@ -60,7 +66,9 @@ fn number_problem(may_be_broken: bool, value: &Value) -> Option<String> {
         Some(_) if may_be_broken => None,
         Some(number) if whole(number) => None,
         _ if may_be_broken => Some(format!("is {value}; a number is possible")),
-        _ => Some(format!("is {value}; a whole number, 0 or more, is possible")),
+        _ => Some(format!(
+            "is {value}; a whole number, 0 or more, is possible"
+        )),
     }
 }
 

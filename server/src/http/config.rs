@@ -82,15 +82,22 @@ impl HttpConfig {
     ///
     /// The sentence.
     pub fn check(&self) -> Result<(), String> {
-        self.hosts_allowed.iter().try_for_each(|host| check_host(host))?;
-        self.origins_allowed.iter().try_for_each(|origin| check_origin(origin))?;
+        self.hosts_allowed
+            .iter()
+            .try_for_each(|host| check_host(host))?;
+        self.origins_allowed
+            .iter()
+            .try_for_each(|origin| check_origin(origin))?;
         let numbers = [
             ("uploads_at_once_max", self.uploads_at_once_max == 0),
             ("uploads_per_address_max", self.uploads_per_address_max == 0),
             ("idle_seconds_max", self.idle_seconds_max == 0),
             ("answer_seconds_max", self.answer_seconds_max == 0),
             ("connections_max", self.connections_max == 0),
-            ("connections_per_address_max", self.connections_per_address_max == 0),
+            (
+                "connections_per_address_max",
+                self.connections_per_address_max == 0,
+            ),
             ("header_seconds_max", self.header_seconds_max == 0),
         ];
         match numbers.into_iter().find(|(_, is_zero)| *is_zero) {
@@ -149,7 +156,11 @@ fn check_origin(text: &str) -> Result<(), String> {
     }
     let bare = text.rsplit("://").next().unwrap_or_default();
     let name = bare.split(['/', '?', '#']).next().unwrap_or_default();
-    let scheme = if text.starts_with("http://") { "http" } else { "https" };
+    let scheme = if text.starts_with("http://") {
+        "http"
+    } else {
+        "https"
+    };
     Err(format!(
         "origins_allowed holds {text:?}, which no browser sends: write scheme and name alone: \
          \"{scheme}://{name}\""

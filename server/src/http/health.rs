@@ -49,7 +49,7 @@ impl Health {
 /// One thing that the service needs.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
 pub struct Check {
-    /// `store`, `database`, `dicom` or `inference`.
+    /// `store`, `database`, `dicom`, `inference` or `objects`.
     pub name: &'static str,
     /// It works.
     pub ok: bool,
@@ -94,13 +94,10 @@ pub(super) async fn readyz(State(app): State<AppState>) -> Response {
     if readiness.ready {
         return Json(readiness).into_response();
     }
-    let wrong: Vec<&str> = readiness
-        .checks
-        .iter()
-        .filter(|check| !check.ok)
-        .map(|check| check.name)
-        .collect();
-    let detail = format!("Not working: {}.", wrong.join(", "));
+    let wrong: Vec<_> = readiness.checks.iter().filter(|check| !check.ok).collect();
+    let names: Vec<&str> = wrong.iter().map(|check| check.name).collect();
+    let texts: Vec<&str> = wrong.iter().map(|check| check.text.as_str()).collect();
+    let detail = format!("Not working: {}. {}", names.join(", "), texts.join(" "));
     Problem::new(StatusCode::SERVICE_UNAVAILABLE, "not_ready", detail)
         .with("readiness", readiness)
         .into_response()
@@ -113,6 +110,7 @@ async fn readiness(app: &AppState) -> Readiness {
         check_database(app).await,
         check_dicom(facts.dicom),
         check_inference(facts.inference.as_ref()),
+        check_objects(app).await,
     ];
     let works = |name| checks.iter().any(|check| check.name == name && check.ok);
     Readiness {
@@ -176,6 +174,22 @@ pub(super) async fn problems(app: &AppState) -> Vec<String> {
     let database = app.state.trouble().map(|trouble| trouble.to_string());
     let store = try_store(app).await.err();
     database.into_iter().chain(store).collect()
+}
+
+/// Damaged objects do not keep others from being taken: the service stays ready.
+async fn check_objects(app: &AppState) -> Check {
+    let known = app.state.damages().await;
+    check(
+        "objects",
+        match known {
+            Ok(0) => Ok("No kept object is known to be damaged.".to_owned()),
+            Ok(count) => Err(format!(
+                "{count} kept objects are damaged or lost: /api/v1/objects/problems names them. \
+                 Send their studies again."
+            )),
+            Err(_told_by_another_check) => Ok("Not known without the database.".to_owned()),
+        },
+    )
 }
 
 fn check_dicom(address: Option<SocketAddr>) -> Check {

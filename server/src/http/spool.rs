@@ -4,9 +4,8 @@
 //! read. It is spooled to a file that has no name from the start (`O_TMPFILE`, where the file
 //! system can): whatever happens, nothing is left behind.
 
-use std::fs::{DirBuilder, File};
+use std::fs::File;
 use std::io::{self, Write};
-use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 use super::problem::Problem;
@@ -58,10 +57,7 @@ impl Spool {
     /// When the folder cannot be made.
     pub fn open(data_dir: &Path, free_bytes_reserve: u64) -> io::Result<Self> {
         let folder = data_dir.join("spool");
-        DirBuilder::new()
-            .recursive(true)
-            .mode(0o700)
-            .create(&folder)?;
+        crate::private::folder(&folder)?;
         Ok(Self {
             folder,
             free_bytes_reserve,

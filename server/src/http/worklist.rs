@@ -125,7 +125,10 @@ pub(super) async fn worklist(
             format!("limit must lie in 1 to {PAGE_STUDIES_MAX}, and offset must not be negative.");
         return Err(Problem::bad_request("bad_query", detail));
     }
-    let list = app.state.worklist(page.limit, page.offset, page.read).await?;
+    let list = app
+        .state
+        .worklist(page.limit, page.offset, page.read)
+        .await?;
     let with_links = |study: StudyRow| WorklistRow {
         links: StudyLinks::of(&study.study_uid),
         study,

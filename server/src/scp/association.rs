@@ -185,7 +185,11 @@ impl From<IntakeError> for Failure {
 }
 
 impl Exchange {
-    fn new(agreement: Agreement, door: &Door, (address, called_ae_title): (IpAddr, String)) -> Self {
+    fn new(
+        agreement: Agreement,
+        door: &Door,
+        (address, called_ae_title): (IpAddr, String),
+    ) -> Self {
         Self {
             peer: agreement.calling_ae_title.clone(),
             address,
@@ -355,8 +359,18 @@ impl Exchange {
 
 /// A title or UID from outside, fit for a log line.
 fn shown(text: &str) -> String {
-    let legible = |character: char| if character.is_control() { '\u{fffd}' } else { character };
-    text.trim_end_matches(['\0', ' ']).chars().map(legible).take(64).collect()
+    let legible = |character: char| {
+        if character.is_control() {
+            '\u{fffd}'
+        } else {
+            character
+        }
+    };
+    text.trim_end_matches(['\0', ' '])
+        .chars()
+        .map(legible)
+        .take(64)
+        .collect()
 }
 
 /// An object as it arrives; once refused, its bytes are passed over.

@@ -128,7 +128,10 @@ impl ScpConfig {
             ));
         }
         let numbers = [
-            ("associations_per_address_max", self.associations_per_address_max == 0),
+            (
+                "associations_per_address_max",
+                self.associations_per_address_max == 0,
+            ),
             ("command_bytes_max", self.command_bytes_max < 1024),
             ("request_seconds_max", self.request_seconds_max == 0),
             ("idle_seconds_max", self.idle_seconds_max == 0),

@@ -25,8 +25,8 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::{JoinError, JoinSet};
 
 pub use address::{AddressError, AddressRange};
-pub use config::{AllowedPeer, ScpConfig};
 pub(crate) use config::check_ae_title;
+pub use config::{AllowedPeer, ScpConfig};
 
 use crate::intake::Intake;
 use crate::places::{Place, Places};

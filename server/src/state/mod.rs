@@ -16,6 +16,7 @@ mod trouble;
 mod write;
 mod writing;
 
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Once;
 use std::time::Duration;
@@ -25,11 +26,12 @@ use sqlx::any::AnyPoolOptions;
 use sqlx::{AnyConnection, Connection};
 
 pub use rows::{
-    Changes, Marked, ObjectCounts, ObjectRow, PatientFacts, Problem, ReportRound, ResultSummary,
-    StudyDetails, StudyRow, StudyState, StudyTimes, UnreadableObject, Worklist,
+    Changes, KnownObject, Marked, ObjectCounts, ObjectRow, PatientFacts, Problem, ReportRound,
+    ResultSummary, StudyDetails, StudyRow, StudyState, StudyTimes, UnreadableObject, Worklist,
 };
 pub use trouble::Trouble;
 
+use crate::private;
 use trouble::Condition;
 
 /// The database's file name inside the data folder.
@@ -116,6 +118,7 @@ impl State {
     pub async fn open(data_dir: &Path) -> Result<Self, StateError> {
         install_drivers();
         let path = data_dir.join(DATABASE_FILE);
+        close_to_others(&path).map_err(|error| StateError::Database(sqlx::Error::Io(error)))?;
         let url = sqlite_url(&path, "rwc")?;
         // A pool would only say that it waited too long for a connection.
         AnyConnection::connect(&url).await?.close().await?;
@@ -128,6 +131,24 @@ impl State {
             writer,
             result_writer: pool(&url, 1, "FULL").await?,
         })
+    }
+
+    /// Looks at the database in `data_dir` without changing it or making anything: how many studies
+    /// it knows; `None` if there is none yet. Every page of it is looked at.
+    ///
+    /// # Errors
+    ///
+    /// [`StateError`] if it cannot be opened, or is damaged.
+    pub async fn inspect(data_dir: &Path) -> Result<Option<i64>, StateError> {
+        install_drivers();
+        let path = data_dir.join(DATABASE_FILE);
+        if !path.try_exists().map_err(sqlx::Error::Io)? {
+            return Ok(None);
+        }
+        let mut connection = AnyConnection::connect(&sqlite_url(&path, "ro")?).await?;
+        let answer = look(&mut connection).await;
+        connection.close().await?;
+        answer.map(Some)
     }
 
     /// What keeps the database from its work now, as far as it was tried; `None` when all is well.
@@ -144,7 +165,9 @@ impl State {
             self.writer.close().await;
         };
         if tokio::time::timeout(CLOSE_TIME_MAX, close).await.is_err() {
-            tracing::warn!("the database did not close in time; the next start goes on from its log");
+            tracing::warn!(
+                "the database did not close in time; the next start goes on from its log"
+            );
         }
     }
 
@@ -153,6 +176,35 @@ impl State {
         let inside = path.strip_prefix(&self.data_dir).unwrap_or(path);
         inside.to_string_lossy().into_owned()
     }
+}
+
+/// The database's file, and those that SQLite makes beside it with its rights.
+fn close_to_others(path: &Path) -> std::io::Result<()> {
+    let mut options = std::fs::OpenOptions::new();
+    options.create(true).append(true).mode(private::FILE_MODE);
+    drop(options.open(path)?);
+    for suffix in ["", "-wal", "-shm"] {
+        private::file_if_any(&path.with_file_name(format!("{DATABASE_FILE}{suffix}")))?;
+    }
+    Ok(())
+}
+
+async fn look(connection: &mut AnyConnection) -> Result<i64, StateError> {
+    let verdict: String = sqlx::query_scalar("PRAGMA quick_check(1)")
+        .fetch_one(&mut *connection)
+        .await?;
+    if verdict != "ok" {
+        return Err(StateError::Damaged(verdict));
+    }
+    let tables: i64 =
+        sqlx::query_scalar("SELECT COUNT(*) FROM sqlite_master WHERE name = 'studies'")
+            .fetch_one(&mut *connection)
+            .await?;
+    if tables == 0 {
+        return Ok(0);
+    }
+    let studies = sqlx::query_scalar("SELECT COUNT(*) FROM studies");
+    Ok(studies.fetch_one(&mut *connection).await?)
 }
 
 fn install_drivers() {

@@ -7,12 +7,12 @@ use jiff::Timestamp;
 use pipeline::content::ContentHash;
 use pipeline::reason::Reason;
 use pipeline::uid::Uid;
-use sqlx::any::AnyRow;
 use sqlx::Row;
+use sqlx::any::AnyRow;
 
 use super::rows::{
-    ObjectCounts, PatientFacts, Problem, ReportRound, ResultSummary, StudyDetails, StudyRow,
-    StudyState, StudyTimes, UnreadableObject, Worklist,
+    KnownObject, ObjectCounts, PatientFacts, Problem, ReportRound, ResultSummary, StudyDetails,
+    StudyRow, StudyState, StudyTimes, UnreadableObject, Worklist,
 };
 use super::{State, StateError};
 
@@ -44,7 +44,7 @@ const READ_TOO: &str = select_study!(
 );
 const CRITICAL_UNREAD: &str = "SELECT COUNT(*) FROM studies
     LEFT JOIN reads ON reads.study_uid = studies.uid
-    WHERE priority_rank = 0 AND result_generation IS NOT NULL AND reads.read_at IS NULL";
+    WHERE priority_rank = 0 AND studies.result_generation IS NOT NULL AND reads.read_at IS NULL";
 
 impl State {
     /// One page of the worklist: by priority, then unread before read, then newest first; those that
@@ -225,6 +225,45 @@ impl State {
         rows.iter()
             .map(|row| Ok(self.data_dir.join(text(row, "path")?)))
             .collect()
+    }
+
+    /// How many kept files are known to be damaged or gone.
+    ///
+    /// # Errors
+    ///
+    /// [`StateError`].
+    pub async fn damages(&self) -> Result<i64, StateError> {
+        self.count("SELECT COUNT(*) FROM damages").await
+    }
+
+    /// The objects below `objects/<first as two hexadecimal digits>/`, by their files.
+    ///
+    /// # Errors
+    ///
+    /// [`StateError`].
+    pub async fn objects_below(
+        &self,
+        first: u8,
+    ) -> Result<BTreeMap<PathBuf, KnownObject>, StateError> {
+        let rows = sqlx::query(
+            "SELECT objects.path, objects.sop_instance_uid, objects.study_uid, damages.kind
+             FROM objects LEFT JOIN damages ON damages.path = objects.path
+             WHERE objects.path >= $1 AND objects.path < $2",
+        )
+        .bind(format!("objects/{first:02x}/"))
+        .bind(format!("objects/{first:02x}0")) // the character after the slash
+        .fetch_all(&self.readers)
+        .await
+        .noted(self)?;
+        let known = |row: &AnyRow| {
+            let object = KnownObject {
+                sop_instance_uid: uid(row, "sop_instance_uid")?,
+                study_uid: uid_if_any(row, "study_uid")?,
+                is_damaged: row.try_get::<Option<String>, _>("kind")?.is_some(),
+            };
+            Ok((self.data_dir.join(text(row, "path")?), object))
+        };
+        rows.iter().map(known).collect()
     }
 
     /// The highest number that a study has; 0 without studies.

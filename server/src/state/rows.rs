@@ -101,6 +101,17 @@ pub struct ObjectRow {
     pub refusal: Option<Reason>,
 }
 
+/// What the reading of kept files has to know of an object.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KnownObject {
+    /// SOP instance, by the sender.
+    pub sop_instance_uid: Uid,
+    /// Its study; `None` if its header cannot be read.
+    pub study_uid: Option<Uid>,
+    /// It was found damaged or gone before.
+    pub is_damaged: bool,
+}
+
 /// A study as the worklist shows it.
 #[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
 pub struct StudyRow {
@@ -403,11 +414,16 @@ pub struct Changes {
     pub studies: Vec<StudyRow>,
     /// Problems to add.
     pub problems: Vec<Problem>,
+    /// Files that were damaged or gone and are whole again.
+    pub mended: Vec<PathBuf>,
 }
 
 impl Changes {
     /// Nothing to write.
     pub fn is_empty(&self) -> bool {
-        self.objects.is_empty() && self.studies.is_empty() && self.problems.is_empty()
+        self.objects.is_empty()
+            && self.studies.is_empty()
+            && self.problems.is_empty()
+            && self.mended.is_empty()
     }
 }

@@ -1,5 +1,7 @@
 //! What is written, and in which transactions.
 
+use std::path::{Path, PathBuf};
+
 use jiff::Timestamp;
 use models::report::StudyReport;
 use models::triage::Priority;
@@ -36,7 +38,53 @@ impl State {
         for problem in &changes.problems {
             self.insert_problem(&mut writing, problem).await?;
         }
+        for path in &changes.mended {
+            sqlx::query("DELETE FROM damages WHERE path = $1")
+                .bind(self.stored_path(path))
+                .execute(&mut *writing)
+                .await?;
+        }
         writing.commit().await
+    }
+
+    /// The files at `paths` are whole again.
+    ///
+    /// # Errors
+    ///
+    /// [`StateError`]; then nothing of it was written.
+    pub async fn mended(&self, paths: &[PathBuf]) -> Result<(), StateError> {
+        let changes = Changes {
+            mended: paths.to_vec(),
+            ..Changes::default()
+        };
+        self.write(&changes).await
+    }
+
+    /// A kept file is damaged or gone, as `problem` says in words and `kind` in one.
+    ///
+    /// # Errors
+    ///
+    /// [`StateError`]; then nothing of it was written.
+    pub async fn write_damage(&self, problem: &Problem, kind: &str) -> Result<(), StateError> {
+        let write = async {
+            let mut writing = Writing::begin(&self.writer).await?;
+            let path = problem.path.as_deref().unwrap_or(Path::new(""));
+            sqlx::query(
+                "INSERT INTO damages (path, study_uid, kind, found_at) VALUES ($1, $2, $3, $4)
+                 ON CONFLICT (path) DO NOTHING",
+            )
+            .bind(self.stored_path(path))
+            .bind(problem.study_uid.as_ref().map(Uid::as_str))
+            .bind(kind)
+            .bind(problem.at.as_millisecond())
+            .execute(&mut *writing)
+            .await?;
+            self.insert_problem(&mut writing, problem).await?;
+            writing.commit().await
+        };
+        let written = write.await;
+        self.condition.wrote(&written);
+        written
     }
 
     /// Tries whether the database can be written, and waits for it no longer than for a lock.
@@ -252,10 +300,7 @@ async fn keep_or_take_back_reading(
     Ok(())
 }
 
-async fn upsert_study(
-    connection: &mut AnyConnection,
-    study: &StudyRow,
-) -> Result<(), StateError> {
+async fn upsert_study(connection: &mut AnyConnection, study: &StudyRow) -> Result<(), StateError> {
     let facts = &study.patient;
     let times = &study.times;
     let millisecond = |at: Timestamp| at.as_millisecond();
@@ -337,5 +382,6 @@ fn receipt_text(receipt: Receipt) -> &'static str {
         Receipt::New => "new",
         Receipt::Duplicate => "duplicate",
         Receipt::Conflict => "conflict",
+        Receipt::Mended => "mended",
     }
 }

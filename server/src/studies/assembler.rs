@@ -225,6 +225,10 @@ impl Assembler {
         if object.row.receipt == Receipt::Duplicate {
             return;
         }
+        if object.row.receipt == Receipt::Mended {
+            self.take_mended(object).await;
+            return;
+        }
         match object.header {
             Err(refusal) => self.take_unreadable(&object.row, refusal.reason),
             Ok(instance) => {
@@ -239,6 +243,24 @@ impl Assembler {
             }
         }
         self.turn.changes.objects.push(object.row);
+    }
+
+    /// A file that was damaged or gone is whole again: its study is as it was received, and is
+    /// analysed again, for an analysis in between may have been without it.
+    async fn take_mended(&mut self, object: ScannedObject) {
+        let row = object.row;
+        self.turn.changes.mended.push(row.path.clone());
+        if let Ok(instance) = object.header {
+            let uid = instance.study_uid;
+            self.open_study(&uid, row.received_at).await;
+            self.fill(&uid).await;
+            if let Some(study) = self.open.get_mut(&uid) {
+                study.revision += 1;
+            }
+            let moment = self.moment(&row.peer);
+            self.happen(&uid, StudyEvent::InstanceArrived, moment);
+        }
+        self.turn.changes.objects.push(row);
     }
 
     fn take_unreadable(&mut self, row: &ObjectRow, reason: Reason) {

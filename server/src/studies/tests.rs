@@ -787,7 +787,9 @@ async fn the_newest_study_goes_before_the_backlog_and_every_fourth_start_takes_t
         let told = scene.told("study_analysing").await;
         order.push(told["study_uid"].as_str().unwrap().to_owned());
     }
-    let expected = ["1.1", "2.8", "2.1", "2.7", "2.6", "2.5", "2.2", "2.4", "2.3"];
+    let expected = [
+        "1.1", "2.8", "2.1", "2.7", "2.6", "2.5", "2.2", "2.4", "2.3",
+    ];
     assert_eq!(order, expected);
     scene.word.send(()).unwrap();
     scene.told("study_analysed").await;
@@ -821,14 +823,21 @@ async fn studies_found_on_disk_keep_the_times_and_the_order_in_which_they_came()
     let scene = Scene::start_with(folder.path(), setup).await;
     let times = |row: &crate::state::StudyRow| {
         let times = &row.times;
-        let seconds = (times.received_first.as_second(), times.received_last.as_second());
+        let seconds = (
+            times.received_first.as_second(),
+            times.received_last.as_second(),
+        );
         (row.internal_id, seconds)
     };
     let row = async |study| scene.state.study_row(&uid(study)).await.unwrap().unwrap();
     assert_eq!(times(&row("3.1").await), (1, (1_000, 2_000)));
     assert_eq!(times(&row("3.2").await), (2, (5_000, 5_000)));
     let now = scene.clock.now().as_second();
-    assert_eq!(times(&row("3.9").await), (3, (now, now)), "not in the future");
+    assert_eq!(
+        times(&row("3.9").await),
+        (3, (now, now)),
+        "not in the future"
+    );
     scene.studies.stop().await;
 }
 
@@ -846,5 +855,41 @@ async fn a_new_slice_makes_a_study_forget_its_interruptions() {
     let study = scene.until(|study| study.study.counts.images == 1).await;
     assert_eq!(study.study.interruptions, 0);
     scene.word.send(()).unwrap();
+    scene.studies.stop().await;
+}
+
+#[tokio::test]
+async fn a_mended_object_has_its_study_analysed_again_and_is_no_conflict() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut scene = Scene::start(folder.path()).await;
+    scene.receive_slice().await;
+    scene.told("study_analysed").await;
+    let path = slice("1.1.1.1").write(folder.path()).path;
+    let problem = crate::state::Problem {
+        at: Timestamp::UNIX_EPOCH,
+        study_uid: Some(uid("1.1")),
+        sop_instance_uid: None,
+        path: Some(path),
+        peer: String::new(),
+        reason: Reason::new(ReasonCode::DamagedFile, "damaged"),
+    };
+    scene.state.write_damage(&problem, "damaged").await.unwrap();
+    let study = scene.until(|study| study.study.damaged_objects == 1).await;
+    assert!(study.study.state.is_terminal());
+    let mended = Object {
+        receipt: Receipt::Mended,
+        ..slice("1.1.1.1")
+    };
+    scene.store(2, mended).await;
+    assert_eq!(scene.told("study_receiving").await["reopened"], true);
+    scene.quiet();
+    assert_eq!(scene.told("study_analysed").await["generation"], 2);
+    let study = scene.until(|study| study.study.state.is_terminal()).await;
+    assert_eq!(study.study.damaged_objects, 0);
+    assert_eq!(
+        (study.study.counts.objects, study.study.counts.conflicts),
+        (1, 0)
+    );
+    assert_eq!(study.report.unwrap()["reasons"][0]["text"], "1 objects");
     scene.studies.stop().await;
 }
