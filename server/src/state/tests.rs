@@ -302,3 +302,52 @@ async fn a_database_that_another_program_changed_is_an_error_that_names_the_colu
         "{error}"
     );
 }
+
+#[tokio::test]
+async fn a_damage_is_told_with_its_cure_and_stays_known_whatever_else_can_be_written() {
+    let folder = tempfile::tempdir().unwrap();
+    let state = State::open(folder.path()).await.unwrap();
+    let row = study(1, Priority::Unknown, 1);
+    let report = report(&row.study_uid);
+    state.write_result(&row, 1, &report, at(1)).await.unwrap();
+    // As if the page of one table were lost.
+    let spoil = "PRAGMA writable_schema = ON;
+        UPDATE sqlite_master SET rootpage = 9999 WHERE name = 'reports'";
+    let mut connection = state.writer.acquire().await.unwrap();
+    sqlx::raw_sql(spoil)
+        .execute(&mut *connection)
+        .await
+        .unwrap();
+    drop(connection);
+    state.close().await;
+
+    let looked = State::inspect(folder.path()).await.unwrap_err();
+    assert_eq!(Trouble::of(&looked), Some(Trouble::Damaged), "{looked}");
+    let state = State::open(folder.path()).await.unwrap();
+    assert_eq!(state.trouble(), None, "the page was not asked for yet");
+    let error = state.study(&row.study_uid).await.unwrap_err().to_string();
+    assert!(error.contains("move tez.sqlite"), "{error}");
+    let changes = Changes {
+        studies: vec![study(2, Priority::Unknown, 1)],
+        ..Changes::default()
+    };
+    state.write(&changes).await.unwrap();
+    assert_eq!(state.trouble(), Some(Trouble::Damaged));
+    state
+        .write_result(&row, 2, &report, at(1))
+        .await
+        .unwrap_err();
+}
+
+#[tokio::test]
+async fn what_is_no_database_is_not_opened_and_said() {
+    let folder = tempfile::tempdir().unwrap();
+    assert_eq!(State::inspect(folder.path()).await.unwrap(), None);
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
+    std::fs::write(folder.path().join("tez.sqlite"), [7; 8_192]).unwrap();
+    let opened = State::open(folder.path()).await.unwrap_err();
+    let looked = State::inspect(folder.path()).await.unwrap_err();
+    for error in [opened, looked] {
+        assert_eq!(Trouble::of(&error), Some(Trouble::Damaged), "{error}");
+    }
+}
