@@ -20,9 +20,9 @@ use crate::objects::{Condition, ObjectStore, RecoveredObject};
 use crate::state::{KnownObject, Problem, State, StateError};
 
 /// From the start of one round to that of the next, unless the reading takes longer.
-const ROUND_TIME_MIN: Duration = Duration::from_secs(24 * 3_600);
+const ROUND_TIME_MIN: Duration = Duration::from_hours(24);
 /// Pause after the database or the disk failed.
-const FAILURE_PAUSE: Duration = Duration::from_secs(60);
+const FAILURE_PAUSE: Duration = Duration::from_mins(1);
 
 /// What the reading works with.
 #[derive(Clone, Debug)]

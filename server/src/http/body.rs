@@ -132,29 +132,23 @@ mod tests {
         assert!(matches!(refused, Err(BodyError::Idle { .. })));
     }
 
+    /// How a body of fifty pieces, one each 20 ms, ends where 100 bytes a window are asked.
+    async fn end_of(piece: &'static str) -> Result<(), BodyError> {
+        let pieces = tokio_stream::iter(0..50).throttle(Duration::from_millis(20));
+        let pieces = pieces.map(move |_| Ok::<_, std::io::Error>(piece));
+        let pace = Pace::new(100, Duration::from_millis(200));
+        let idle = Duration::from_mins(1);
+        let mut reader = BodyReader::new(Body::from_stream(pieces), 1 << 20, idle).at_least(pace);
+        while reader.next().await?.is_some() {}
+        Ok(())
+    }
+
     #[tokio::test]
     async fn a_trickle_is_cut_off_and_a_weak_line_is_not() {
-        for (bytes, fits) in [
-            ("1", false),
-            ("a hundred bytes and more in a fifth of a second", true),
-        ] {
-            let pieces = tokio_stream::iter(0..50).throttle(Duration::from_millis(20));
-            let pieces = pieces.map(move |_| Ok::<_, std::io::Error>(bytes));
-            let body = Body::from_stream(pieces);
-            let idle = Duration::from_secs(60);
-            let pace = Pace::new(100, Duration::from_millis(200));
-            let mut reader = BodyReader::new(body, 1 << 20, idle).at_least(pace);
-            let ended = loop {
-                match reader.next().await {
-                    Ok(Some(_)) => {}
-                    Ok(None) => break true,
-                    Err(error) => {
-                        assert!(matches!(error, BodyError::Slow(_)), "{error}");
-                        break false;
-                    }
-                }
-            };
-            assert_eq!(ended, fits, "{bytes}");
-        }
+        let slow = end_of("1").await;
+        assert!(matches!(slow, Err(BodyError::Slow(_))), "{slow:?}");
+        end_of("a piece of bytes that is more than enough for what is asked, although a loaded machine may be late")
+            .await
+            .unwrap();
     }
 }

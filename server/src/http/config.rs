@@ -136,9 +136,10 @@ fn check_host(text: &str) -> Result<(), String> {
     }
     let bare = text.rsplit("://").next().unwrap_or_default();
     let name = bare.split(['/', ':', '?', '#']).next().unwrap_or_default();
-    let name = match name.is_empty() || !name.chars().all(legal) {
-        true => "tez.hospital.example",
-        false => name,
+    let name = if name.is_empty() || !name.chars().all(legal) {
+        "tez.hospital.example"
+    } else {
+        name
     };
     Err(format!(
         "hosts_allowed holds {text:?}, which fits no request: write the name alone: {name:?}"

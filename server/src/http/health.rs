@@ -172,7 +172,12 @@ async fn check_database(app: &AppState) -> Check {
 /// every list, so nothing here waits.
 pub(super) async fn problems(app: &AppState) -> Vec<String> {
     let database = app.state.trouble().map(|trouble| trouble.to_string());
-    let store = try_store(app).await.err();
+    let spool = app.spool.clone();
+    let room = tokio::task::spawn_blocking(move || spool.check_space()).await;
+    let store = match room {
+        Ok(Err(error)) => Some(format!("No object is taken: {error}.")),
+        Ok(Ok(())) | Err(_) => None,
+    };
     database.into_iter().chain(store).collect()
 }
 

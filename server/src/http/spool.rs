@@ -79,7 +79,12 @@ impl Spool {
         })
     }
 
-    fn check_space(&self) -> Result<(), SpoolError> {
+    /// Whether there is room beyond the reserve. Blocking, but short.
+    ///
+    /// # Errors
+    ///
+    /// [`SpoolError`].
+    pub fn check_space(&self) -> Result<(), SpoolError> {
         let space =
             rustix::fs::statvfs(&self.folder).map_err(|error| SpoolError::Failed(error.into()))?;
         let free_bytes = space.f_bavail.saturating_mul(space.f_frsize);

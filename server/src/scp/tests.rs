@@ -712,12 +712,13 @@ fn an_object_that_comes_byte_by_byte_is_cut_off_and_an_honest_sender_is_served_m
     let mut slow = provider.associate_from("127.0.0.2");
     let set = command(0x0001, 1, Some("1.2.34"));
     slow.send_bytes(&command_bytes(CT_CONTEXT, &set));
-    let mut honest = provider.associate_from("127.0.0.3");
     let data = fragment(CT_CONTEXT, PDataValueType::Data, true, &[0; 400]);
     let bytes = pdata(vec![data]);
-    dribble(&mut slow, &bytes);
+    slow.send_bytes(&bytes[..1]);
+    let mut honest = provider.associate_from("127.0.0.3");
     assert_eq!(honest.store(1, "1.2.35", b"data set"), 0);
     honest.release();
+    dribble(&mut slow, &bytes[1..]);
     assert_eq!(provider.stored_files(), 1);
 }
 

@@ -121,10 +121,10 @@ struct Facts {
 impl Condition {
     pub(super) fn trouble(&self) -> Option<Trouble> {
         let facts = self.facts();
-        match facts.damaged {
-            true => Some(Trouble::Damaged),
-            false => facts.writing,
+        if facts.damaged {
+            return Some(Trouble::Damaged);
         }
+        facts.writing
     }
 
     pub(super) fn wrote<T>(&self, result: &Result<T, StateError>) {

@@ -288,9 +288,10 @@ async fn keep_or_take_back_reading(
         .fetch_optional(&mut *connection)
         .await?;
     let before: Option<ResultSummary> = before.and_then(|json| serde_json::from_str(&json).ok());
-    let query = match before.is_some_and(|before| before.says_the_same(&study.result)) {
-        true => "UPDATE reads SET result_generation = $2 WHERE study_uid = $1",
-        false => "DELETE FROM reads WHERE study_uid = $1 AND result_generation < $2",
+    let query = if before.is_some_and(|before| before.says_the_same(&study.result)) {
+        "UPDATE reads SET result_generation = $2 WHERE study_uid = $1"
+    } else {
+        "DELETE FROM reads WHERE study_uid = $1 AND result_generation < $2"
     };
     sqlx::query(query)
         .bind(study.study_uid.as_str())

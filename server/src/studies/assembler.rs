@@ -97,7 +97,7 @@ impl Assembler {
         let is_new = |one: &RecoveredObject| !known.contains(&one.object.path);
         let mut unknown: Vec<_> = on_disk.into_iter().filter(is_new).collect();
         // As they came, so that a database that is made again tells the same.
-        unknown.sort_by(|one, other| one.came_before(other));
+        unknown.sort_by(RecoveredObject::came_before);
         let studies = self.open.len();
         tracing::info!(
             studies,

@@ -83,10 +83,11 @@ impl Assembler {
             return None;
         }
         self.starts = self.starts.wrapping_add(u64::from(!suspect));
-        let oldest = suspect || self.starts % OLDEST_EVERY_STARTS == 0;
-        let place = match oldest {
-            true => self.queue.first(),
-            false => self.queue.iter().rfind(|place| place.0 == 0),
+        let oldest = suspect || self.starts.is_multiple_of(OLDEST_EVERY_STARTS);
+        let place = if oldest {
+            self.queue.first()
+        } else {
+            self.queue.iter().rfind(|place| place.0 == 0)
         };
         let place = place.cloned()?;
         self.queue.remove(&place);

@@ -169,7 +169,7 @@ async fn one_host_that_takes_all_its_uploads_leaves_the_others_theirs() {
         uploads::file_of_bytes(file.len())
     );
     let whole = [head.as_bytes(), &file].concat();
-    let _held = rig.send_from("127.0.0.2", &whole[..head.len() + 1]).await;
+    let _held = rig.send_from("127.0.0.2", &whole[..=head.len()]).await;
     rig.takes_an_upload().await;
     let refused = Answer::read(rig.send_from("127.0.0.2", &whole).await).await;
     assert!(
