@@ -703,9 +703,14 @@ mod tests {
             "[http]\nidle_seconds_max = \"long\"",
             "[storage]\nfree_bytes_reserve = 1.5",
             "[limits]\nslices_max = true",
+            "[log]\nformat = \"loud\"",
+            "[model]\nworkers = \"many\"",
+            "[assembly.quiet_seconds_by_sender]\nCT1 = \"long\"",
+            "[zip]\nratio_max = -1",
         ] {
             let error = error(text, &[]);
             for word in [
+                "variant",
                 "struct",
                 "sequence",
                 "usize",

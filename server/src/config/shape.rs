@@ -12,6 +12,23 @@ pub(super) fn misfit(given: &Value, known: &Value) -> Option<(String, String)> {
 fn misfit_below(given: &Value, known: &Value, path: &str) -> Option<(String, String)> {
     let found = |problem: String| Some((path.to_owned(), problem));
     match (known, given) {
+        _ if path == "log.format" => {
+            let forms = ["auto", "human", "json"];
+            let is_known = given.as_str().is_some_and(|text| forms.contains(&text));
+            (!is_known).then(|| {
+                let problem = format!("is {given}; {} is possible", forms.join(", "));
+                (path.to_owned(), problem)
+            })
+        }
+        // Has no default, so nothing tells that it is a number.
+        _ if path == "model.workers" => found(number_problem(false, given)?),
+        // A table with free keys: quiet times by sender.
+        (Value::Object(known), Value::Object(given)) if known.is_empty() => {
+            given.iter().find_map(|(key, value)| {
+                let problem = number_problem(true, value)?;
+                Some((super::join(path, key), problem))
+            })
+        }
         (Value::Object(known), Value::Object(given)) => given.iter().find_map(|(key, value)| {
             let known = known.get(key)?;
             misfit_below(value, known, &super::join(path, key))

@@ -40,10 +40,10 @@ pub struct ScpConfig {
     pub pdu_bytes_max: u32,
     /// Longest DIMSE command set, bytes.
     pub command_bytes_max: usize,
-    /// Longest time from a connection to its association request (ARTIM, PS3.8 9.1.5), and from the
-    /// first byte of a command set to its last, seconds.
+    /// Longest time from a connection to its association request, seconds (ARTIM, PS3.8 9.1.5).
     pub request_seconds_max: u64,
-    /// Longest silence of a peer within an association, seconds.
+    /// Longest silence of a peer within an association, and longest time from the first byte of a
+    /// command set to its last, seconds.
     pub idle_seconds_max: u64,
     /// Least speed of an object that is being received, bytes each second, over any
     /// `idle_seconds_max` that Tez waited for the sender; a slower one is cut off. 0: none.

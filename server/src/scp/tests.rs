@@ -725,7 +725,8 @@ fn an_object_that_comes_byte_by_byte_is_cut_off_and_an_honest_sender_is_served_m
 #[test]
 fn a_command_set_that_comes_byte_by_byte_is_cut_off() {
     let config = ScpConfig {
-        request_seconds_max: 1,
+        idle_seconds_max: 1,
+        object_bytes_per_second_min: 0,
         ..ScpConfig::default()
     };
     let provider = Provider::start_with(config, 64);

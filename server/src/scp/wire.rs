@@ -124,7 +124,6 @@ struct Patience {
     stop_max: Duration,
     /// The association request, or the command set that has begun, must be whole by then.
     request_due: Option<Instant>,
-    request_max: Duration,
     /// Of the message under way.
     pace: Pace,
     /// No message is under way: a stop may come at once.
@@ -186,7 +185,6 @@ impl Wire {
                 idle_max: config.idle_time_max(),
                 stop_max: config.stop_time_max(),
                 request_due: Instant::now().checked_add(config.request_time_max()),
-                request_max: config.request_time_max(),
                 pace: config.pace(),
                 between_messages: true,
                 stopping_since: None,
@@ -227,8 +225,8 @@ impl Wire {
         if self.start == self.end {
             self.read_more()?;
         }
-        // Something has come: from here on it may not take its time.
-        self.patience.request_due = Instant::now().checked_add(self.patience.request_max);
+        // Something has come: the whole command set has the time of one silence, no more.
+        self.patience.request_due = Instant::now().checked_add(self.patience.idle_max);
         let next = self.next()?;
         self.patience.between_messages = false;
         self.patience.pace.restart();

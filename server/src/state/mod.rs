@@ -107,6 +107,7 @@ pub struct State {
     /// One connection, `synchronous=FULL`.
     result_writer: AnyPool,
     condition: Condition,
+    url: String,
 }
 
 impl State {
@@ -120,12 +121,12 @@ impl State {
         let path = data_dir.join(DATABASE_FILE);
         close_to_others(&path).map_err(|error| StateError::Database(sqlx::Error::Io(error)))?;
         let url = sqlite_url(&path, "rwc")?;
-        // A pool would only say that it waited too long for a connection.
-        AnyConnection::connect(&url).await?.close().await?;
+        try_connecting(&url).await?;
         let writer = pool(&url, 1, "NORMAL").await?;
         migrate(&writer, path).await?;
         Ok(Self {
             condition: Condition::default(),
+            url: url.clone(),
             data_dir: data_dir.to_owned(),
             readers: pool(&url, READERS_MAX, "NORMAL").await?,
             writer,
@@ -210,6 +211,17 @@ async fn look(connection: &mut AnyConnection) -> Result<i64, StateError> {
 fn install_drivers() {
     static DRIVERS: Once = Once::new();
     DRIVERS.call_once(sqlx::any::install_default_drivers);
+}
+
+/// Opens and closes a connection as a pool would, which itself only says that it waited too long.
+async fn try_connecting(url: &str) -> Result<(), StateError> {
+    let mut connection = AnyConnection::connect(url).await?;
+    let tried = sqlx::raw_sql("PRAGMA journal_mode = WAL; SELECT COUNT(*) FROM sqlite_master")
+        .execute(&mut connection)
+        .await;
+    connection.close().await?;
+    tried?;
+    Ok(())
 }
 
 async fn migrate(pool: &AnyPool, path: PathBuf) -> Result<(), StateError> {

@@ -185,7 +185,9 @@ async fn a_write_that_fails_gives_its_connection_back_and_the_trouble_is_told_un
         ..Changes::default()
     };
     // As a statement that fails within a transaction that SQLite has ended by itself.
-    let mut writing = writing::Writing::begin(&state.writer).await.unwrap();
+    let mut writing = writing::Writing::begin(&state, &state.writer)
+        .await
+        .unwrap();
     sqlx::raw_sql("DELETE FROM studies; ROLLBACK; INSERT INTO nowhere VALUES (1)")
         .execute(&mut *writing)
         .await
@@ -193,7 +195,9 @@ async fn a_write_that_fails_gives_its_connection_back_and_the_trouble_is_told_un
     drop(writing);
     state.write(&changes).await.unwrap();
     // As one that fails and leaves the transaction open, with its lock.
-    let mut writing = writing::Writing::begin(&state.writer).await.unwrap();
+    let mut writing = writing::Writing::begin(&state, &state.writer)
+        .await
+        .unwrap();
     sqlx::query("DELETE FROM studies")
         .execute(&mut *writing)
         .await
@@ -310,17 +314,16 @@ async fn a_damage_is_told_with_its_cure_and_stays_known_whatever_else_can_be_wri
     let row = study(1, Priority::Unknown, 1);
     let report = report(&row.study_uid);
     state.write_result(&row, 1, &report, at(1)).await.unwrap();
-    // As if the page of one table were lost.
-    let spoil = "PRAGMA writable_schema = ON;
-        UPDATE sqlite_master SET rootpage = 9999 WHERE name = 'reports'";
-    let mut connection = state.writer.acquire().await.unwrap();
-    sqlx::raw_sql(spoil)
-        .execute(&mut *connection)
-        .await
-        .unwrap();
-    drop(connection);
+    let page = sqlx::query_scalar("SELECT rootpage FROM sqlite_master WHERE name = 'reports'");
+    let page: i64 = page.fetch_one(&state.writer).await.unwrap();
     state.close().await;
+    assert_eq!(State::inspect(folder.path()).await.unwrap(), Some(1));
 
+    let path = folder.path().join("tez.sqlite");
+    let mut bytes = std::fs::read(&path).unwrap();
+    let from = usize::try_from(page - 1).unwrap() * 4_096;
+    bytes[from..from + 4_096].fill(0xA5);
+    std::fs::write(&path, bytes).unwrap();
     let looked = State::inspect(folder.path()).await.unwrap_err();
     assert_eq!(Trouble::of(&looked), Some(Trouble::Damaged), "{looked}");
     let state = State::open(folder.path()).await.unwrap();

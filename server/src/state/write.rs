@@ -28,7 +28,7 @@ impl State {
     }
 
     async fn write_all(&self, changes: &Changes) -> Result<(), StateError> {
-        let mut writing = Writing::begin(&self.writer).await?;
+        let mut writing = Writing::begin(self, &self.writer).await?;
         for object in &changes.objects {
             self.insert_object(&mut writing, object).await?;
         }
@@ -67,7 +67,7 @@ impl State {
     /// [`StateError`]; then nothing of it was written.
     pub async fn write_damage(&self, problem: &Problem, kind: &str) -> Result<(), StateError> {
         let write = async {
-            let mut writing = Writing::begin(&self.writer).await?;
+            let mut writing = Writing::begin(self, &self.writer).await?;
             let path = problem.path.as_deref().unwrap_or(Path::new(""));
             sqlx::query(
                 "INSERT INTO damages (path, study_uid, kind, found_at) VALUES ($1, $2, $3, $4)
@@ -99,7 +99,7 @@ impl State {
     }
 
     async fn write_mark(&self) -> Result<(), StateError> {
-        let mut writing = Writing::begin(&self.writer).await?;
+        let mut writing = Writing::begin(self, &self.writer).await?;
         sqlx::query("UPDATE tries SET number = number + 1")
             .execute(&mut *writing)
             .await?;
@@ -121,7 +121,7 @@ impl State {
             return Ok(Marked::Unknown);
         }
         let mark = async {
-            let mut writing = Writing::begin(&self.result_writer).await?;
+            let mut writing = Writing::begin(self, &self.result_writer).await?;
             let done = sqlx::query(
                 "INSERT INTO reads (study_uid, result_generation, read_at)
                  SELECT uid, result_generation, $3 FROM studies
@@ -155,7 +155,7 @@ impl State {
             return Ok(Marked::Unknown);
         }
         let mark = async {
-            let mut writing = Writing::begin(&self.result_writer).await?;
+            let mut writing = Writing::begin(self, &self.result_writer).await?;
             sqlx::query("DELETE FROM reads WHERE study_uid = $1")
                 .bind(uid.as_str())
                 .execute(&mut *writing)
@@ -194,7 +194,7 @@ impl State {
         at: Timestamp,
     ) -> Result<(), StateError> {
         let json = serde_json::to_string(report)?;
-        let mut writing = Writing::begin(&self.result_writer).await?;
+        let mut writing = Writing::begin(self, &self.result_writer).await?;
         sqlx::query(
             "UPDATE reports SET superseded_at = $1
              WHERE study_uid = $2 AND generation < $3 AND superseded_at IS NULL",

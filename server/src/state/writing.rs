@@ -11,7 +11,7 @@ use std::ops::{Deref, DerefMut};
 use sqlx::pool::PoolConnection;
 use sqlx::{Any, AnyConnection, AnyPool};
 
-use super::StateError;
+use super::{State, StateError, try_connecting};
 
 /// A transaction. Dropped before [`Writing::commit`], nothing of it was written.
 pub(super) struct Writing {
@@ -22,10 +22,17 @@ pub(super) struct Writing {
 const HELD: &str = "held until the transaction ends";
 
 impl Writing {
-    /// Begins on a connection of `pool`.
-    pub(super) async fn begin(pool: &AnyPool) -> Result<Self, StateError> {
+    /// Begins on a connection of `pool`, one of those of `state`.
+    pub(super) async fn begin(state: &State, pool: &AnyPool) -> Result<Self, StateError> {
+        let connection = match pool.acquire().await {
+            Err(sqlx::Error::PoolTimedOut) => {
+                try_connecting(&state.url).await?;
+                return Err(sqlx::Error::PoolTimedOut.into());
+            }
+            acquired => acquired?,
+        };
         let mut writing = Self {
-            connection: Some(pool.acquire().await?),
+            connection: Some(connection),
         };
         sqlx::raw_sql("BEGIN").execute(&mut *writing).await?;
         Ok(writing)
