@@ -254,7 +254,7 @@ fn one_round(
         let full_since = Instant::now();
         until("it does not say that it is not ready", tez, || {
             let (ready, text) = readiness(tez);
-            !ready && text.contains("The disk is full")
+            !ready && text.to_lowercase().contains("the disk is full")
         });
         scope.spawn(|| push(&tez.dicom, late, statuses));
         let list = tez.get("/api/v1/worklist").expect("the worklist");

@@ -137,7 +137,7 @@ async fn check_store(app: &AppState) -> Check {
 /// Tries whether the data folder takes a file now.
 async fn try_store(app: &AppState) -> Result<String, String> {
     let spool = app.spool.clone();
-    match tokio::task::spawn_blocking(move || spool.create().map(drop)).await {
+    match tokio::task::spawn_blocking(move || spool.try_writing()).await {
         Ok(Ok(())) => Ok("The data folder takes objects.".to_owned()),
         Ok(Err(error)) => Err(format!("No object is taken: {error}.")),
         Err(_panicked) => Err("The data folder could not be tried.".to_owned()),

@@ -13,6 +13,9 @@ use super::problem::Problem;
 /// The free space is asked for again after so many bytes.
 const SPACE_CHECK_BYTES: u64 = 16 << 20;
 
+/// Written to find out whether the disk takes anything.
+const TRIED_BYTES: usize = 4_096;
+
 /// Why a file cannot be spooled.
 #[derive(Debug, thiserror::Error)]
 pub enum SpoolError {
@@ -79,6 +82,15 @@ impl Spool {
         })
     }
 
+    /// Writes a little to a file that then vanishes. Blocking.
+    ///
+    /// # Errors
+    ///
+    /// [`SpoolError`]: an object could not be written now either.
+    pub fn try_writing(&self) -> Result<(), SpoolError> {
+        self.create()?.write(&[0; TRIED_BYTES])
+    }
+
     /// Whether there is room beyond the reserve. Blocking, but short.
     ///
     /// # Errors
@@ -88,7 +100,7 @@ impl Spool {
         let space =
             rustix::fs::statvfs(&self.folder).map_err(|error| SpoolError::Failed(error.into()))?;
         let free_bytes = space.f_bavail.saturating_mul(space.f_frsize);
-        if free_bytes < self.free_bytes_reserve {
+        if free_bytes < self.free_bytes_reserve.max(1) {
             return Err(self.full(free_bytes));
         }
         Ok(())
