@@ -22,6 +22,8 @@ pub enum ReasonCode {
     Duplicate,
     /// Objects of the study could not be read, or were not taken.
     UnreadObjects,
+    /// A kept object's file is damaged or gone.
+    DamagedFile,
 
     // Series.
     /// No series of the study can be analysed.

@@ -13,10 +13,13 @@ use pipeline::limits::Limits;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+mod shape;
+
 use crate::archive::ArchiveLimits;
 use crate::http::HttpConfig;
 use crate::objects::StoreLimits;
-use crate::scp::ScpConfig;
+use crate::scp::{ScpConfig, check_ae_title};
+use crate::telemetry;
 
 /// Variables that are no settings: the settings file itself, which the command line reads, and the
 /// switch that has a test write `docs/config.md`.
@@ -104,12 +107,16 @@ pub enum LogFormat {
 pub struct StorageConfig {
     /// Space that is left free on the data folder's disk; below it objects are refused, bytes.
     pub free_bytes_reserve: u64,
+    /// How fast kept objects are read again and compared with their hashes, bytes each second: a
+    /// round over all of them, then the next. 0: they are not.
+    pub scrub_bytes_per_second: u64,
 }
 
 impl Default for StorageConfig {
     fn default() -> Self {
         Self {
             free_bytes_reserve: StoreLimits::default().free_bytes_reserve,
+            scrub_bytes_per_second: 2 << 20,
         }
     }
 }
@@ -188,6 +195,16 @@ pub enum ConfigError {
     /// The file is not TOML, or a value has the wrong type.
     #[error(transparent)]
     Malformed(#[from] ::config::ConfigError),
+    /// A setting that had another name or form before.
+    #[error("{place}: {key} is not a setting any more: {cure}")]
+    Moved {
+        /// The file, or "environment".
+        place: String,
+        /// The setting.
+        key: &'static str,
+        /// What to write instead.
+        cure: &'static str,
+    },
     /// A setting that Tez does not know.
     #[error("{place}: {key} is not a setting{}", suggestion(nearest.as_deref()))]
     Unknown {
@@ -252,8 +269,13 @@ impl Config {
             .add_source(file)
             .add_source(environment)
             .build()?;
+        let given: Value = merged.clone().try_deserialize()?;
+        if let Some((key, problem)) = shape::misfit(&given, &known) {
+            return Err(ConfigError::Invalid { key, problem });
+        }
+        refuse_places(&given)?;
         let mut config: Self = merged.try_deserialize()?;
-        config.check()?;
+        config.check(&given)?;
         config.limits.fallback_charset = config.dicom.fallback_charset;
         Ok(config)
     }
@@ -266,26 +288,35 @@ impl Config {
         }
     }
 
-    fn check(&self) -> Result<(), ConfigError> {
-        self.dicom.check().map_err(|problem| ConfigError::Invalid {
-            key: "[dicom]".to_owned(),
-            problem,
-        })?;
-        self.http.check().map_err(|problem| ConfigError::Invalid {
-            key: "[http]".to_owned(),
-            problem,
-        })?;
-        let quiet = &self.assembly;
-        check_quiet("assembly.quiet_seconds", quiet.quiet_seconds)?;
-        for (sender, &seconds) in &quiet.quiet_seconds_by_sender {
-            let key = format!("assembly.quiet_seconds_by_sender.{sender}");
-            check_quiet(&key, seconds)?;
-        }
+    /// `given` are the settings that were set.
+    fn check(&self, given: &Value) -> Result<(), ConfigError> {
+        let section = |key: &str, checked: Result<(), String>| {
+            checked.map_err(|problem| ConfigError::Invalid {
+                key: key.to_owned(),
+                problem,
+            })
+        };
+        refuse_zeros(given)?;
+        section("[dicom]", self.dicom.check())?;
+        section("[http]", self.http.check())?;
+        section("log.filter", telemetry::check_filter(&self.log.filter))?;
         require(
-            quiet.open_studies_max >= 1,
-            "assembly.open_studies_max",
-            || "is 0: at least one study must be received".to_owned(),
+            self.dicom.bind.port() == 0 || self.dicom.bind != self.http.bind,
+            "dicom.bind",
+            || {
+                format!(
+                    "and http.bind are both {}; give them two ports",
+                    self.http.bind
+                )
+            },
         )?;
+        let limits = &self.limits;
+        require(
+            limits.slices_min <= limits.slices_max,
+            "limits.slices_min",
+            || format!("is more than limits.slices_max, {}", limits.slices_max),
+        )?;
+        self.check_assembly()?;
         let workers = self.model.workers.unwrap_or(1);
         require(
             (1..=WORKERS_MAX).contains(&workers),
@@ -293,6 +324,81 @@ impl Config {
             || format!("is {workers}; 1 to {WORKERS_MAX} is possible"),
         )
     }
+
+    fn check_assembly(&self) -> Result<(), ConfigError> {
+        check_quiet("assembly.quiet_seconds", self.assembly.quiet_seconds)?;
+        for (sender, &seconds) in &self.assembly.quiet_seconds_by_sender {
+            let key = "assembly.quiet_seconds_by_sender";
+            check_ae_title("the sender", sender).map_err(|problem| ConfigError::Invalid {
+                key: format!("{key}:"),
+                problem,
+            })?;
+            check_quiet(&format!("{key}.{sender}"), seconds)?;
+        }
+        Ok(())
+    }
+}
+
+/// Settings for which 0 means something.
+const MAY_BE_0: [&str; 6] = [
+    "assembly.quiet_seconds",
+    "dicom.object_bytes_per_second_min",
+    "dicom.stop_seconds_max",
+    "http.upload_bytes_per_second_min",
+    "storage.free_bytes_reserve",
+    "storage.scrub_bytes_per_second",
+];
+
+/// A limit of 0 lets nothing through.
+fn refuse_zeros(given: &Value) -> Result<(), ConfigError> {
+    let is_zero = |value: &Value| match value {
+        Value::Number(number) => number
+            .as_f64()
+            .is_some_and(|number| number.abs() < f64::EPSILON),
+        Value::String(text) => text.trim() == "0",
+        _ => false,
+    };
+    let zero = leaves(given, "").into_iter().find(|(key, value)| {
+        let free = key.starts_with("assembly.quiet_seconds_by_sender.");
+        !free && is_limit(key) && !MAY_BE_0.contains(&key.as_str()) && is_zero(value)
+    });
+    match zero {
+        None => Ok(()),
+        Some((key, _)) => Err(ConfigError::Invalid {
+            problem: "is 0, so that nothing could be taken; leave the line out for the default"
+                .to_owned(),
+            key,
+        }),
+    }
+}
+
+/// Whether the default of `key` is a number, or could be one.
+fn is_limit(key: &str) -> bool {
+    let known = known_settings();
+    let mut path = key.split('.');
+    path.try_fold(&known, |at, part| at.get(part))
+        .is_some_and(|value| value.is_number() || value.is_null())
+}
+
+/// The two addresses, whose own messages would not say how one is written.
+fn refuse_places(given: &Value) -> Result<(), ConfigError> {
+    for (section, port) in [("dicom", 11112), ("http", 8080)] {
+        let Some(text) = given.get(section).and_then(|table| table.get("bind")) else {
+            continue;
+        };
+        let text = text
+            .as_str()
+            .map_or_else(|| text.to_string(), str::to_owned);
+        let key = format!("{section}.bind");
+        require(text.parse::<std::net::SocketAddr>().is_ok(), &key, || {
+            let address = match text.parse::<std::net::IpAddr>() {
+                Ok(address) => std::net::SocketAddr::new(address, port).to_string(),
+                Err(_) => format!("127.0.0.1:{port}"),
+            };
+            format!("is {text:?}; write an IP address and a port together, such as \"{address}\"")
+        })?;
+    }
+    Ok(())
 }
 
 fn check_quiet(key: &str, seconds: f64) -> Result<(), ConfigError> {
@@ -316,7 +422,7 @@ fn known_settings() -> Value {
     serde_json::to_value(Config::default()).unwrap_or_default()
 }
 
-/// `TEZ_DICOM__PORT=11113` → `dicom.port`; lists are separated by commas.
+/// `TEZ_DICOM__BIND=127.0.0.1:11113` → `dicom.bind`; lists are separated by commas.
 fn environment(variables: impl Iterator<Item = (String, String)>, known: &Value) -> Environment {
     let ours = variables
         .filter(|(key, _)| key.starts_with("TEZ_") && !OTHER_VARIABLES.contains(&key.as_str()));
@@ -341,7 +447,25 @@ fn tree(source: impl ::config::Source + Send + Sync + 'static) -> Result<Value, 
     Ok(only.try_deserialize()?)
 }
 
+/// Settings of earlier versions, and what stands for them now.
+const MOVED: [(&str, &str, &str, &str); 1] = [(
+    "dicom",
+    "port",
+    "dicom.port",
+    "address and port stand together in dicom.bind, such as \"127.0.0.1:11112\" \
+     (TEZ_DICOM__BIND in the environment)",
+)];
+
 fn refuse_unknown(place: &str, given: &Value, known: &Value) -> Result<(), ConfigError> {
+    for (section, name, key, cure) in MOVED {
+        if given
+            .get(section)
+            .is_some_and(|table| table.get(name).is_some())
+        {
+            let place = place.to_owned();
+            return Err(ConfigError::Moved { place, key, cure });
+        }
+    }
     let known_keys: Vec<String> = leaves(known, "").into_iter().map(|(key, _)| key).collect();
     match unknown_key(given, known, "") {
         None => Ok(()),
@@ -451,9 +575,17 @@ mod tests {
         assert_eq!(error("zzz = 1", &[]), "tez.toml: zzz is not a setting");
     }
 
+    /// Each text is an error that holds the other one.
+    fn refused(texts: &[(&str, &str)]) {
+        for (text, part) in texts {
+            let error = error(text, &[]);
+            assert!(error.contains(part), "{text}: {error}");
+        }
+    }
+
     #[test]
     fn an_impossible_value_is_an_error_that_names_its_setting() {
-        for (text, part) in [
+        refused(&[
             (
                 "[assembly]\nquiet_seconds = -1",
                 "assembly.quiet_seconds is -1",
@@ -466,16 +598,129 @@ mod tests {
             ("[model]\nworkers = \"many\"", "model.workers"),
             (
                 "[assembly]\nopen_studies_max = 0",
-                "assembly.open_studies_max",
+                "assembly.open_studies_max is 0",
             ),
-            ("[dicom]\nae_title = \"\"", "[dicom] ae_title"),
+            (
+                "[limits]\nobject_bytes_max = 0",
+                "limits.object_bytes_max is 0",
+            ),
+            ("[zip]\nentries_max = 0", "zip.entries_max is 0"),
+            ("[http]\nupload_files_max = 0", "http.upload_files_max is 0"),
+            ("[http]\nlisteners_max = 0", "http.listeners_max is 0"),
+            (
+                "[dicom]\nassociations_max = -3",
+                "a whole number, 0 or more",
+            ),
+            ("[dicom]\nassociations_max = 9999", "1 to 256 is possible"),
+            (
+                "[dicom]\nae_title = \"\"",
+                "[dicom] ae_title is \"\": it is empty",
+            ),
+            ("[dicom]\nae_title = \"A\\\\B\"", "no backslash"),
+            (
+                "[dicom]\nae_title = \"TEZ_OF_THE_HOSPITAL\"",
+                "it has 19 characters",
+            ),
+            (
+                "[[dicom.allow]]\nae_title = \"SEVENTEEN_LETTERS\"\naddress = \"10.0.0.1\"",
+                "it has 17 characters",
+            ),
+        ]);
+    }
+
+    #[test]
+    fn an_impossible_sender_address_name_or_level_is_an_error_that_says_what_to_write() {
+        refused(&[
+            (
+                "[dicom]\nallow = [\"CT1\"]",
+                "entry 1 is \"CT1\"; write for each sender",
+            ),
+            (
+                "[[dicom.allow]]\nae_title = \"CT1\"",
+                "entry 1 has no address; write for each sender",
+            ),
+            (
+                "[[dicom.allow]]\nae_title = \"CT1\"\naddress = \"pacs\"",
+                "\"pacs\" is not an address such as 10.1.2.3",
+            ),
+            (
+                "[dicom]\naccept_any_called_ae = \"maybe\"",
+                "true or false is possible",
+            ),
+            ("dicom = 3", "dicom is 3; it is a section"),
+            ("[dicom]\nbind = \"0.0.0.0\"", "such as \"0.0.0.0:11112\""),
+            ("[http]\nbind = 8080", "such as \"127.0.0.1:8080\""),
+            ("[http]\nbind = \"127.0.0.1:11112\"", "give them two ports"),
+            ("[http]\nhosts_allowed = \"tez.example\"", "a list of words"),
+            (
+                "[http]\nhosts_allowed = [\"https://tez.example:8443/\"]",
+                "write the name alone: \"tez.example\"",
+            ),
+            (
+                "[http]\nhosts_allowed = [\"tez.example:8080\"]",
+                "write the name alone: \"tez.example\"",
+            ),
+            (
+                "[http]\norigins_allowed = [\"portal.example\"]",
+                "https://portal.example",
+            ),
+            (
+                "[http]\norigins_allowed = [\"https://portal.example/tez\"]",
+                "https://portal.example",
+            ),
+            ("[log]\nfilter = \"warning\"", "\"warning\" is no level"),
+            (
+                "[log]\nfilter = \"info,server=loud\"",
+                "\"loud\" is no level",
+            ),
+            (
+                "[limits]\nslices_max = 2",
+                "limits.slices_min is more than limits.slices_max, 2",
+            ),
             ("[log]\nformat = \"loud\"", "log.format"),
+        ]);
+    }
+
+    #[test]
+    fn the_port_of_dicom_as_it_was_set_before_is_an_error_that_says_what_to_write() {
+        for error in [
+            error("[dicom]\nport = 104", &[]),
+            error("", &[("TEZ_DICOM__PORT", "104")]),
         ] {
             assert!(
-                error(text, &[]).contains(part),
-                "{text}: {}",
-                error(text, &[])
+                error.contains("dicom.port is not a setting any more"),
+                "{error}"
             );
+            assert!(error.contains("dicom.bind"), "{error}");
+        }
+    }
+
+    #[test]
+    fn words_of_the_programming_language_are_not_the_users() {
+        for text in [
+            "[dicom]\nallow = [3]",
+            "[dicom]\nassociations_max = []",
+            "[dicom.allow]\nae_title = \"CT1\"\naddress = \"10.0.0.1\"",
+            "[http]\nidle_seconds_max = \"long\"",
+            "[storage]\nfree_bytes_reserve = 1.5",
+            "[limits]\nslices_max = true",
+            "[log]\nformat = \"loud\"",
+            "[model]\nworkers = \"many\"",
+            "[assembly.quiet_seconds_by_sender]\nCT1 = \"long\"",
+            "[zip]\nratio_max = -1",
+        ] {
+            let error = error(text, &[]);
+            for word in [
+                "variant",
+                "struct",
+                "sequence",
+                "usize",
+                "u64",
+                "integer",
+                "invalid type",
+            ] {
+                assert!(!error.contains(word), "{text}: {error}");
+            }
         }
     }
 
@@ -484,7 +729,7 @@ mod tests {
         let config = read(
             "[[dicom.allow]]\nae_title = \"CT1\"\naddress = \"10.0.0.0/8\"",
             &[
-                ("TEZ_DICOM__PORT", "104"),
+                ("TEZ_DICOM__BIND", "127.0.0.1:104"),
                 ("TEZ_DICOM__AE_TITLE", "123"),
                 ("TEZ_HTTP__BIND", "0.0.0.0:80"),
                 ("TEZ_HTTP__HOSTS_ALLOWED", "a.example,b.example"),
@@ -493,7 +738,7 @@ mod tests {
             ],
         )
         .unwrap();
-        assert_eq!(config.dicom.port, 104);
+        assert_eq!(config.dicom.bind.port(), 104);
         assert_eq!(config.dicom.ae_title, "123");
         assert_eq!(config.dicom.allow.len(), 1);
         assert_eq!(config.http.bind.to_string(), "0.0.0.0:80");

@@ -105,6 +105,14 @@ pub enum What {
         #[serde(flatten)]
         study: StudyRef,
     },
+    /// Somebody marked the study as read, or took the mark back.
+    StudyMarked {
+        /// Which study.
+        #[serde(flatten)]
+        study: StudyRef,
+        /// Whether it counts as read now.
+        read: bool,
+    },
     /// An object was kept but cannot be read; its study lacks it.
     ObjectUnreadable {
         /// What its sender called it.

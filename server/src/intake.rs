@@ -25,7 +25,9 @@ use sha2::{Digest, Sha256};
 use tokio::runtime::Handle;
 use tokio::sync::mpsc::{OwnedPermit, Sender, error::TrySendError};
 
-use crate::objects::{ObjectStore, ObjectWriter, SealedObject, StoreError, StoredObject};
+use crate::objects::{
+    Condition, ObjectStore, ObjectWriter, SealedObject, StoreError, StoredObject,
+};
 
 /// The road by which an object came.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -69,6 +71,9 @@ pub enum Receipt {
     Duplicate,
     /// Its UID was here with other content; kept apart and reported.
     Conflict,
+    /// Its UID and content were here already, but the file was damaged or gone: this copy took its
+    /// place.
+    Mended,
 }
 
 impl Receipt {
@@ -77,6 +82,7 @@ impl Receipt {
             Self::New => "new",
             Self::Duplicate => "duplicate",
             Self::Conflict => "conflict",
+            Self::Mended => "mended",
         }
     }
 }
@@ -574,7 +580,7 @@ impl KnownState {
 
     fn insert(&mut self, key: UidKey, content: ContentHash) {
         match self.receipt(key, content) {
-            Receipt::Duplicate => {}
+            Receipt::Duplicate | Receipt::Mended => {}
             Receipt::New => drop(self.first.insert(key, content)),
             Receipt::Conflict => drop(self.others.insert((key, content))),
         }
@@ -631,13 +637,18 @@ impl Turn<'_> {
         uid: &Uid,
         sealed: SealedObject,
     ) -> Result<(Receipt, StoredObject), StoreError> {
-        let receipt = self.known.lock().receipt(self.key, sealed.content);
-        if receipt == Receipt::Duplicate
-            && let Ok(original) = store.stored(uid, sealed.content)
-        {
-            return Ok((receipt, original));
+        let mut receipt = self.known.lock().receipt(self.key, sealed.content);
+        if receipt == Receipt::Duplicate {
+            // Answered from the disk, not from memory: the sender will delete its copy.
+            let original = store.stored(uid, sealed.content);
+            if let Some(original) = original
+                && store.condition(&original) == Condition::Intact
+            {
+                return Ok((receipt, original));
+            }
+            tracing::warn!(sop_instance_uid = %uid, "a kept object was damaged or gone and is mended");
+            receipt = Receipt::Mended;
         }
-        // Also where somebody has removed the file of the original: then this copy replaces it.
         let object = sealed.publish(uid)?;
         self.known.lock().insert(self.key, object.content);
         Ok((receipt, object))

@@ -11,16 +11,19 @@
 //! and syncs one after the other.
 
 use std::collections::BTreeSet;
-use std::fs::{self, DirBuilder, File, Metadata, OpenOptions};
+use std::fs::{self, File, Metadata, OpenOptions};
 use std::io::{self, Read, Write};
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use jiff::Timestamp;
 use pipeline::content::{ContentHash, ContentHasher};
 use pipeline::intake::{META_BYTES_MAX, MetaParse, parse_part10_meta};
 use pipeline::uid::Uid;
+
+use crate::private;
 
 /// The free space is asked for again after so many bytes of one object.
 const SPACE_CHECK_BYTES: u64 = 16 << 20;
@@ -61,6 +64,16 @@ pub struct RecoveredObject {
     pub sop_instance_uid: Uid,
     /// Where it is.
     pub object: StoredObject,
+    /// When its file was written: what is left of the time of receipt without a database.
+    pub came_at: Timestamp,
+}
+
+impl RecoveredObject {
+    /// The order in which they came; of the same moment, by name.
+    pub fn came_before(&self, other: &Self) -> std::cmp::Ordering {
+        let by_name = || self.object.path.cmp(&other.object.path);
+        self.came_at.cmp(&other.came_at).then_with(by_name)
+    }
 }
 
 /// Why an object was not stored. Nothing of it remains.
@@ -204,7 +217,7 @@ impl ObjectStore {
                 OpenOptions::new()
                     .write(true)
                     .create_new(true)
-                    .mode(0o600)
+                    .mode(private::FILE_MODE)
                     .open(&path)
             })
             .map_err(|error| self.0.explain(Step::Create, error))?;
@@ -229,23 +242,75 @@ impl ObjectStore {
             .join(format!("{hex}_{sop_instance_uid}.dcm"))
     }
 
-    /// An object that is stored already.
-    ///
-    /// # Errors
-    ///
-    /// [`StoreError::Failed`] if its file is gone.
-    pub fn stored(
-        &self,
-        sop_instance_uid: &Uid,
-        content: ContentHash,
-    ) -> Result<StoredObject, StoreError> {
+    /// The object of `content`, as it should lie on the disk if it is stored already.
+    pub fn stored(&self, sop_instance_uid: &Uid, content: ContentHash) -> Option<StoredObject> {
         let path = self.path_of(sop_instance_uid, content);
-        let bytes = fs::metadata(&path).map_err(failed(Step::Prepare))?.len();
-        Ok(StoredObject {
+        let bytes = fs::metadata(&path).ok()?.len();
+        Some(StoredObject {
             content,
             path,
             bytes,
         })
+    }
+
+    /// Reads `object` from the disk again: is it what was received?
+    pub fn condition(&self, object: &StoredObject) -> Condition {
+        let mut file = match File::open(&object.path) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Condition::Missing,
+            Err(error) => {
+                tracing::warn!(%error, file = %object.path.display(), "a kept object does not open");
+                return Condition::Damaged;
+            }
+        };
+        match content_of(&mut file) {
+            Ok(Some(content)) if content == object.content => Condition::Intact,
+            Ok(_) => Condition::Damaged,
+            Err(error) => {
+                tracing::warn!(%error, file = %object.path.display(), "a kept object is not read");
+                Condition::Damaged
+            }
+        }
+    }
+
+    /// The objects below `objects/<first as two hexadecimal digits>/`, by their names.
+    ///
+    /// # Errors
+    ///
+    /// When the folder cannot be read.
+    pub fn files(&self, first: u8) -> io::Result<Vec<RecoveredObject>> {
+        let mut found = Vec::new();
+        for entry in fs::read_dir(self.0.objects.join(format!("{first:02x}")))? {
+            let entry = entry?;
+            match entry.metadata() {
+                Ok(metadata) => found.extend(recovered(&entry.path(), &metadata)),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(found)
+    }
+}
+
+/// What became of a kept file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Condition {
+    /// It is what was received.
+    Intact,
+    /// It is something else, or cannot be read.
+    Damaged,
+    /// It is gone.
+    Missing,
+}
+
+impl Condition {
+    /// The condition in one word.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Intact => "intact",
+            Self::Damaged => "damaged",
+            Self::Missing => "missing",
+        }
     }
 }
 
@@ -443,6 +508,8 @@ impl SealedObject {
             .step(Step::Publish, || fs::hard_link(incoming, path))
         {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                // It came when the other came: see `RecoveredObject::came_at`.
+                self.file.set_modified(fs::metadata(path)?.modified()?)?;
                 self.file.sync_all()?;
                 let second = incoming.with_extension("new");
                 fs::hard_link(incoming, &second)?;
@@ -485,14 +552,12 @@ fn sync_parent(path: &Path) -> io::Result<()> {
 }
 
 /// Makes all folders at once, so that storing an object never has to.
-///
-/// Only the service's user may read them: they hold patients' data.
 fn make_folders(folder: &Path, objects: &Path, incoming: &Path) -> io::Result<()> {
-    let mut builder = DirBuilder::new();
-    builder.recursive(true).mode(0o700);
-    builder.create(incoming)?;
+    private::folder(folder)?;
+    private::folder(objects)?;
+    private::folder(incoming)?;
     for first in 0..=u8::MAX {
-        builder.create(objects.join(format!("{first:02x}")))?;
+        private::folder(&objects.join(format!("{first:02x}")))?;
     }
     for made in [objects, folder] {
         File::open(made)?.sync_all()?;
@@ -512,6 +577,7 @@ fn recover(objects: &Path, incoming: &Path) -> io::Result<Vec<RecoveredObject>> 
                 continue;
             }
             if let Some(object) = recovered(&entry.path(), &metadata) {
+                private::tighten(&entry.path(), &metadata, private::FILE_MODE)?;
                 found.push(object);
             } else {
                 tracing::warn!(
@@ -522,7 +588,7 @@ fn recover(objects: &Path, incoming: &Path) -> io::Result<Vec<RecoveredObject>> 
         }
     }
     clear(incoming)?;
-    found.sort_by(|one, other| one.object.path.cmp(&other.object.path));
+    found.sort_by(RecoveredObject::came_before);
     Ok(found)
 }
 
@@ -594,11 +660,15 @@ fn recovered(path: &Path, metadata: &Metadata) -> Option<RecoveredObject> {
             path: path.to_owned(),
             bytes: metadata.len(),
         },
+        came_at: Timestamp::new(metadata.mtime(), i32::try_from(metadata.mtime_nsec()).ok()?)
+            .unwrap_or_default(),
     })
 }
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
     use super::*;
 
     const SYNTAX: &str = "1.2.840.10008.1.2.1";
@@ -649,15 +719,16 @@ mod tests {
         assert_eq!(fs::read(&stored.path).unwrap(), b"headthe data set");
         assert_eq!(stored.bytes, 16);
         assert_eq!(files_in(&folder.path().join("incoming")), 0);
-        assert_eq!(store.stored(&uid("1.2.3"), stored.content).unwrap(), stored);
+        assert_eq!(
+            store.stored(&uid("1.2.3"), stored.content).as_ref(),
+            Some(&stored)
+        );
         drop(store);
 
         let (_store, recovered) = ObjectStore::open(folder.path(), limits()).unwrap();
-        let expected = RecoveredObject {
-            sop_instance_uid: uid("1.2.3"),
-            object: stored,
-        };
-        assert_eq!(recovered, [expected]);
+        assert_eq!(recovered.len(), 1);
+        assert_eq!(recovered[0].sop_instance_uid, uid("1.2.3"));
+        assert_eq!(recovered[0].object, stored);
     }
 
     #[test]
@@ -815,5 +886,53 @@ mod tests {
         fs::write(folder.path().join("objects/ab/notes.txt"), "x").unwrap();
         let (_store, recovered) = ObjectStore::open(folder.path(), limits()).unwrap();
         assert!(recovered.is_empty());
+    }
+
+    #[test]
+    fn folders_and_files_are_the_users_own_also_those_of_an_earlier_version() {
+        let folder = tempfile::tempdir().unwrap();
+        let data = folder.path().join("data");
+        let (store, _) = ObjectStore::open(&data, limits()).unwrap();
+        let path = write(&store, b"body")
+            .unwrap()
+            .publish(&uid("1.2.3"))
+            .unwrap()
+            .path;
+        drop(store);
+        let mode = |path: &Path| fs::metadata(path).unwrap().mode() & 0o777;
+        let folders = [
+            data.clone(),
+            data.join("objects"),
+            data.join("incoming"),
+            path.parent().unwrap().to_owned(),
+        ];
+        for _ in 0..2 {
+            assert_eq!(mode(&path), 0o600);
+            for folder in &folders {
+                assert_eq!(mode(folder), 0o700, "{}", folder.display());
+            }
+            let open_to_all = fs::Permissions::from_mode(0o755);
+            for path in folders.iter().chain([&path]) {
+                fs::set_permissions(path, open_to_all.clone()).unwrap();
+            }
+            drop(ObjectStore::open(&data, limits()).unwrap());
+        }
+    }
+
+    #[test]
+    fn a_damaged_and_a_lost_file_are_told_from_a_whole_one() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = interrupt(folder.path(), b"the whole body");
+        let (store, found) = ObjectStore::open(folder.path(), limits()).unwrap();
+        let object = &found[0].object;
+        assert_eq!(store.condition(object), Condition::Intact);
+        let mut bytes = fs::read(&path).unwrap();
+        *bytes.last_mut().unwrap() ^= 1;
+        fs::write(&path, &bytes).unwrap();
+        assert_eq!(store.condition(object), Condition::Damaged);
+        fs::write(&path, b"").unwrap();
+        assert_eq!(store.condition(object), Condition::Damaged);
+        fs::remove_file(&path).unwrap();
+        assert_eq!(store.condition(object), Condition::Missing);
     }
 }

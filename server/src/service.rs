@@ -24,6 +24,7 @@ use crate::http::{self, AppState, Health};
 use crate::intake::Intake;
 use crate::objects::{ObjectStore, RecoveredObject, StoreError};
 use crate::scp;
+use crate::scrub;
 use crate::state::{State, StateError};
 use crate::studies::{self, StartError, Studies};
 use crate::telemetry::{self, FilterError};
@@ -36,6 +37,8 @@ const INTAKE_EVENTS_MAX: usize = 4_096;
 const INTAKE_WAIT: Duration = Duration::from_secs(10);
 /// Longest wait for associations and requests in flight when the service stops.
 const STOP_SECONDS_MAX: u64 = 15;
+/// Longest wait for threads that are at the disk, at the very end.
+const THREADS_TIME_MAX: Duration = Duration::from_secs(5);
 
 /// Why the service cannot start, or did not end well.
 #[derive(Debug, thiserror::Error)]
@@ -47,7 +50,11 @@ pub enum ServiceError {
     #[error(transparent)]
     Filter(#[from] FilterError),
     /// The data folder cannot be made.
-    #[error("cannot make the data folder {}: {cause}; choose another one (data_dir)", path.display())]
+    #[error(
+        "cannot use the data folder {}: {cause}; give Tez's user the right to write there, or \
+         choose another one (data_dir)",
+        path.display()
+    )]
     DataFolder {
         /// Which folder.
         path: PathBuf,
@@ -64,7 +71,10 @@ pub enum ServiceError {
     #[error(transparent)]
     Studies(#[from] StartError),
     /// A port cannot be listened on.
-    #[error("cannot listen for {what} on {address}: {cause}; stop what uses it, or set {setting}")]
+    #[error(
+        "cannot listen for {what} on {address}: {cause}. {}",
+        bind_cure(cause, setting)
+    )]
     Bind {
         /// Which protocol.
         what: &'static str,
@@ -112,7 +122,7 @@ pub fn run(config: Config) -> Result<(), ServiceError> {
         .enable_all()
         .build()
         .map_err(ServiceError::System)?;
-    runtime.block_on(async {
+    let ended = runtime.block_on(async {
         let mut service = Service::start(config, Clock::system()).await?;
         // Listened for before it is ready: whoever then asks it to stop is heard.
         let terminate = signal(SignalKind::terminate()).map_err(ServiceError::System)?;
@@ -122,7 +132,10 @@ pub fn run(config: Config) -> Result<(), ServiceError> {
         tracing::info!("stopping");
         service.stop().await;
         ended
-    })
+    });
+    // A thread that waits for a disk which does not answer is not waited for.
+    runtime.shutdown_timeout(THREADS_TIME_MAX);
+    ended
 }
 
 fn say_ready(service: &Service) {
@@ -163,6 +176,12 @@ impl Service {
         let ports = Ports::bind(&config).await?;
         let (shutdown, stopping) = watch::channel(false);
         let (sender, receiver) = mpsc::channel(INTAKE_EVENTS_MAX);
+        let scrub = scrub::Parts {
+            store: store.clone(),
+            state: state.clone(),
+            clock: clock.clone(),
+            bytes_per_second: config.storage.scrub_bytes_per_second,
+        };
         let intake = Intake::new(store, sender, INTAKE_WAIT);
         for known in &on_disk {
             intake.remember(&known.sop_instance_uid, known.object.content);
@@ -187,7 +206,13 @@ impl Service {
             shutdown: stopping,
         };
         let (dicom, http) = (address(&ports.dicom)?, address(&ports.http)?);
-        let listeners = ports.listen(config, parts)?;
+        let stopping = parts.shutdown.clone();
+        let mut listeners = ports.listen(config, parts)?;
+        listeners.spawn(async move {
+            scrub::run(scrub, stopping.clone()).await;
+            until_stopped(stopping).await;
+            Ok(())
+        });
         health.set_dicom(Some(dicom));
         Ok(Self {
             dicom,
@@ -251,6 +276,11 @@ impl Service {
     }
 }
 
+/// Returns once `shutdown` says true: a task of the listeners that ends before ends the service.
+async fn until_stopped(mut shutdown: watch::Receiver<bool>) {
+    drop(shutdown.wait_for(|stop| *stop).await);
+}
+
 async fn named(
     what: &'static str,
     listener: impl Future<Output = io::Result<()>>,
@@ -279,11 +309,15 @@ fn inference(config: &Config, clock: &Clock, health: &Health) -> MakeAnalyse {
 async fn open_store(config: &Config) -> Result<(ObjectStore, Vec<RecoveredObject>), ServiceError> {
     let (folder, limits) = (config.data_dir.clone(), config.store_limits());
     let opened = spawn_blocking(move || {
-        std::fs::create_dir_all(&folder).map_err(|cause| ServiceError::DataFolder {
+        let cannot = |cause| ServiceError::DataFolder {
             path: folder.clone(),
             cause,
-        })?;
-        Ok(ObjectStore::open(&folder, limits)?)
+        };
+        crate::private::folder(&folder).map_err(cannot)?;
+        match ObjectStore::open(&folder, limits) {
+            Err(StoreError::Failed { source, .. }) => Err(cannot(source)),
+            opened => Ok(opened?),
+        }
     });
     opened
         .await
@@ -299,7 +333,7 @@ struct Ports {
 impl Ports {
     async fn bind(config: &Config) -> Result<Self, ServiceError> {
         Ok(Self {
-            dicom: bind("DICOM", config.dicom.listen(), "dicom.port").await?,
+            dicom: bind("DICOM", config.dicom.bind, "dicom.bind").await?,
             http: bind("HTTP", config.http.bind, "http.bind").await?,
         })
     }
@@ -336,6 +370,21 @@ async fn bind(
         setting,
         cause,
     })
+}
+
+/// What is done about a port that cannot be listened on.
+fn bind_cure(cause: &io::Error, setting: &str) -> String {
+    match cause.kind() {
+        io::ErrorKind::PermissionDenied => format!(
+            "Ports below 1024 need a right of their own: give it to the service \
+             (AmbientCapabilities=CAP_NET_BIND_SERVICE in its systemd unit), or set another port \
+             in {setting}."
+        ),
+        io::ErrorKind::AddrNotAvailable => {
+            format!("This machine has no such address: set one that it has in {setting}.")
+        }
+        _ => format!("Stop what uses it, or set {setting}."),
+    }
 }
 
 fn address(listener: &TcpListener) -> Result<SocketAddr, ServiceError> {

@@ -11,15 +11,19 @@ use tracing_subscriber::EnvFilter;
 
 use crate::config::{LogConfig, LogFormat};
 use crate::intake::Receipt;
-use crate::state::{State, StateError};
+use crate::state::State;
 
 /// Upper edges of the histograms' buckets, seconds.
 const SECONDS_BUCKETS: [f64; 14] = [
     0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0,
 ];
 
-/// At level INFO ONNX Runtime writes about a hundred lines at each start.
-const ALWAYS: &str = "ort=warn";
+/// Errors are heard of every part of the program, unless the settings say otherwise. At level INFO
+/// ONNX Runtime writes about a hundred lines at each start.
+const ALWAYS: &str = "error,ort=warn";
+
+/// What may be asked for.
+const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
 
 /// Why logs cannot be written.
 #[derive(Debug, thiserror::Error)]
@@ -55,6 +59,28 @@ pub fn start_logs(config: &LogConfig) -> Result<(), FilterError> {
     Ok(())
 }
 
+/// Says what is wrong with a `log.filter`. A word that is no level would be taken for the name of a
+/// part of the program, and silence all others, errors too.
+///
+/// # Errors
+///
+/// The sentence.
+pub fn check_filter(filter: &str) -> Result<(), String> {
+    let known = |level: &str| LEVELS.iter().any(|one| one.eq_ignore_ascii_case(level));
+    let parts = filter.split(',').map(str::trim);
+    // Within the brackets of a span anything may stand.
+    let plain = parts.filter(|part| !part.contains(['[', ']', '{', '}', '"']));
+    let levels = plain.map(|part| part.rsplit('=').next().unwrap_or(part).trim());
+    match levels.into_iter().find(|level| !known(level)) {
+        Some(word) => Err(format!(
+            "is {filter:?}: {word:?} is no level. Write {} or, for one part of the program, \
+             info,server=debug",
+            LEVELS[1..].join(", ")
+        )),
+        None => Ok(()),
+    }
+}
+
 /// What stands in the settings comes later, and so goes before [`ALWAYS`].
 fn filter(config: &LogConfig) -> Result<EnvFilter, FilterError> {
     let text = format!("{ALWAYS},{}", config.filter);
@@ -83,18 +109,23 @@ pub fn start_metrics() -> PrometheusHandle {
     started.clone()
 }
 
-/// All metrics in the text form of Prometheus.
-///
-/// # Errors
-///
-/// [`StateError`] if the studies cannot be counted.
-pub async fn render_metrics(state: &State) -> Result<String, StateError> {
+/// All metrics in the text form of Prometheus. Without those of the database while that does not
+/// answer: how it is then stands in `tez_database_ok`.
+pub async fn render_metrics(state: &State) -> String {
     let handle = start_metrics();
-    for (study_state, studies) in state.studies_by_state().await? {
-        gauge!("tez_studies", "state" => study_state.as_str()).set(studies as f64);
+    match state.studies_by_state().await {
+        Ok(counts) => {
+            for (study_state, studies) in counts {
+                gauge!("tez_studies", "state" => study_state.as_str()).set(studies as f64);
+            }
+        }
+        Err(error) => tracing::error!(%error, "the studies cannot be counted"),
+    }
+    if let Ok(damages) = state.damages().await {
+        gauge!("tez_damaged_objects").set(damages as f64);
     }
     handle.run_upkeep();
-    Ok(handle.render())
+    handle.render()
 }
 
 fn describe() {
@@ -108,6 +139,31 @@ fn describe() {
     );
     describe_counter!("tez_results_total", "Studies that came to an end, by how.");
     describe_gauge!("tez_studies", "Studies in the database, by state.");
+    describe_gauge!(
+        "tez_database_ok",
+        "1 while the database takes what is written, else 0."
+    );
+    describe_counter!(
+        "tez_scrub_objects_total",
+        "Kept objects read again, by what was found: intact, damaged, missing."
+    );
+    describe_counter!("tez_scrub_bytes_total", "Bytes of kept objects read again.");
+    describe_gauge!(
+        "tez_scrub_round_ratio",
+        "How much of the present round over all kept objects is done, 0 to 1."
+    );
+    describe_gauge!(
+        "tez_scrub_last_finished_timestamp_seconds",
+        "When a round over all kept objects last ended."
+    );
+    describe_gauge!(
+        "tez_damaged_objects",
+        "Kept objects known to be damaged or gone, until they are sent again."
+    );
+    describe_counter!(
+        "tez_database_failures_total",
+        "Failed tries to read or write the database, by why."
+    );
     describe_gauge!("tez_queue_length", "Studies that wait for a worker.");
     describe_gauge!("tez_workers_busy", "Workers that analyse a study.");
     describe_histogram!("tez_stage_seconds", "Time of one stage of one study.");
@@ -123,6 +179,7 @@ pub fn count_object(receipt: Receipt) {
         Receipt::New => "new",
         Receipt::Duplicate => "duplicate",
         Receipt::Conflict => "conflict",
+        Receipt::Mended => "mended",
     };
     counter!("tez_objects_total", "receipt" => label).increment(1);
 }
@@ -160,7 +217,7 @@ mod tests {
         let state = State::open(folder.path()).await.unwrap();
         count_object(Receipt::New);
         show_queue(3, 1);
-        let text = render_metrics(&state).await.unwrap();
+        let text = render_metrics(&state).await;
         for part in [
             "tez_objects_total{receipt=\"new\"} ",
             "tez_queue_length 3",

@@ -203,6 +203,16 @@ pub fn shared_data(test: &str) -> Option<PathBuf> {
     None
 }
 
+/// Whether the long form of tests was asked for: `cargo xtask test --long`.
+pub fn long_form() -> bool {
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "the long form is asked for by the environment"
+    )]
+    let asked = std::env::var("TEST_LONG");
+    asked.is_ok_and(|text| text == "1")
+}
+
 /// Waits without a condition: for polling a service from outside.
 pub fn pause(time: Duration) {
     #[expect(
@@ -217,7 +227,7 @@ fn settings_text(dir: &Path, extra: &str) -> String {
     let data_dir = dir.join("data");
     let mut text = format!("data_dir = {:?}\n{extra}\n", data_dir.display().to_string());
     for (section, line) in [
-        ("[dicom]", "port = 0"),
+        ("[dicom]", "bind = \"127.0.0.1:0\""),
         ("[http]", "bind = \"127.0.0.1:0\""),
     ] {
         if !extra.contains(section) {

@@ -2,7 +2,7 @@
 
 use std::io::{BufRead, BufReader};
 use std::path::Path;
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail};
 
@@ -21,8 +21,17 @@ pub(crate) fn setup() -> Result<()> {
     Ok(())
 }
 
+/// How long tests go on that can go on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Form {
+    /// As long as every change needs.
+    Usual,
+    /// As long as a release needs.
+    Long,
+}
+
 /// Everything; the tests last, so that their result closes the output.
-pub(crate) fn test() -> Result<()> {
+pub(crate) fn test(form: Form) -> Result<()> {
     step("setup", setup)?;
     format_and_lints()?;
     // Dependencies of lints and documentation are only checked; from here on they are compiled.
@@ -36,7 +45,7 @@ pub(crate) fn test() -> Result<()> {
     cargo_step(&["test", "--workspace", "--doc", "--locked"])?;
     // In the tests' profile: whether the benchmarks run, not how fast.
     cargo_step(&["test", "--workspace", "--bench", "*", "--locked"])?;
-    let left_out = step("tests", all_tests)?;
+    let left_out = step("tests", || all_tests(form))?;
     println!("{}", left_out_line(left_out, &checkout()?)?);
     Ok(())
 }
@@ -122,24 +131,37 @@ fn cargo_step(arguments: &[&str]) -> Result<()> {
 }
 
 /// Runs the tests of all crates; returns how many said that they were left out.
-fn all_tests() -> Result<usize> {
+fn all_tests(form: Form) -> Result<usize> {
     if !has_nextest()? {
         println!("cargo-nextest is not installed: `cargo test` runs instead, one crate at a time");
-        return tests_without_nextest();
+        return tests_without_nextest(form);
     }
-    let mut command = cargo()?;
+    let profile = match form {
+        Form::Usual => "ci",
+        Form::Long => "long",
+    };
+    let mut command = cargo_for(form)?;
     run(command.args([
         "nextest",
         "run",
         "--workspace",
         "--profile",
-        "ci",
+        profile,
         "--locked",
     ]))?;
-    let report = checkout()?.join("target/nextest/ci/junit.xml");
+    let report = checkout()?.join(format!("target/nextest/{profile}/junit.xml"));
     let text = std::fs::read_to_string(&report)
         .with_context(|| format!("reading nextest's report {}", report.display()))?;
     Ok(text.matches(LEFT_OUT).count())
+}
+
+/// Cargo, with the word to tests that they may go on for long.
+fn cargo_for(form: Form) -> Result<Command> {
+    let mut command = cargo()?;
+    if form == Form::Long {
+        command.env("TEST_LONG", "1");
+    }
+    Ok(command)
 }
 
 fn has_nextest() -> Result<bool> {
@@ -147,8 +169,8 @@ fn has_nextest() -> Result<bool> {
 }
 
 /// Passes the output on, and counts in it.
-fn tests_without_nextest() -> Result<usize> {
-    let mut command = cargo()?;
+fn tests_without_nextest(form: Form) -> Result<usize> {
+    let mut command = cargo_for(form)?;
     command.args([
         "test",
         "--workspace",

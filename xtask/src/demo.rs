@@ -112,7 +112,7 @@ impl Service {
         let settings = folder.join("tez.toml");
         let data = folder.join("data");
         let text = format!(
-            "data_dir = {:?}\n[dicom]\nport = 0\n[http]\nbind = \"127.0.0.1:0\"\n",
+            "data_dir = {:?}\n[dicom]\nbind = \"127.0.0.1:0\"\n[http]\nbind = \"127.0.0.1:0\"\n",
             data.display().to_string()
         );
         std::fs::write(&settings, text)?;

@@ -26,7 +26,8 @@ cargo xtask setup            brings what tests and demo need and the machine lac
 cargo xtask demo [--once]    starts Tez, sends it a synthetic head CT over DICOM, prints what it
                              finds, and goes on until Ctrl-C; data go to .cache/demo, emptied first.
                              --once: ends after the result, 0 if the study was analysed, else 1
-cargo xtask test             every check and every test, after setup: what CI runs
+cargo xtask test [--long]    every check and every test, after setup: what CI runs. --long: tests that
+                             can go on go on for longer, such as 20 rounds of a full disk
 cargo xtask kill-test [--kills N]
                              N kills (200) under load, each followed by a restart that must find every
                              acknowledged object; `test` does 20
@@ -52,7 +53,8 @@ fn run() -> Result<()> {
         ["setup"] => checks::setup(),
         ["demo"] => demo::run(demo::Until::Interrupted),
         ["demo", "--once"] => demo::run(demo::Until::FirstResult),
-        ["test"] => checks::test(),
+        ["test"] => checks::test(checks::Form::Usual),
+        ["test", "--long"] => checks::test(checks::Form::Long),
         ["kill-test"] => checks::kill_test("200"),
         ["kill-test", "--kills", kills] if kills.parse::<u32>().is_ok() => checks::kill_test(kills),
         ["check"] => checks::check(),

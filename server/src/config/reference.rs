@@ -33,7 +33,7 @@ const HEAD: &str = "# Settings
 Made from the types by `TEZ_WRITE_DOCS=1 cargo nextest run -p server reference`; a test compares.
 
 No setting is needed. `tez serve --config FILE` reads a TOML file; the environment goes before it:
-`dicom.port` is `TEZ_DICOM__PORT`, `data_dir` is `TEZ_DATA_DIR`, lists of words are separated by
+`dicom.bind` is `TEZ_DICOM__BIND`, `data_dir` is `TEZ_DATA_DIR`, lists of words are separated by
 commas. Tables with free keys and lists of tables are set in the file only. `TEZ_CONFIG` names the
 file itself. A setting that Tez does not know is an error that names the nearest one.
 

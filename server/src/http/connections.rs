@@ -23,10 +23,13 @@ use tokio::task::{JoinError, JoinSet};
 
 use super::problem::Problem;
 use super::{AppState, HttpConfig, router};
+use crate::places::{Place, Places};
 
 /// Connections beyond the most, so that their requests can be answered with the reason. Further
 /// ones are closed unheard.
 const REFUSED_CONNECTIONS_MAX: usize = 16;
+/// The same of one address.
+const REFUSED_CONNECTIONS_PER_ADDRESS_MAX: usize = 4;
 /// Longest time for the head of a request that is only going to be refused.
 const REFUSED_HEADER_TIME_MAX: Duration = Duration::from_secs(2);
 /// Pause after the system could not accept a connection, as when it is out of file descriptors.
@@ -67,6 +70,10 @@ struct Door {
     router: Router,
     /// Answers every request with the reason why there is no place for its connection.
     refusal: Router,
+    /// The same, where it is the client's address that has no place left.
+    refusal_of_address: Router,
+    places: Places,
+    refused_places: Places,
     stopping: GracefulShutdown,
 }
 
@@ -77,29 +84,39 @@ impl Door {
             "{} connections are open, which is the limit (http.connections_max).",
             config.connections_max
         ));
+        let address_full = Problem::busy(format!(
+            "{} connections from your address are open, which is the limit \
+             (http.connections_per_address_max).",
+            config.connections_per_address_max
+        ));
         Self {
+            places: Places::new(config.connections_per_address_max),
+            refused_places: Places::new(REFUSED_CONNECTIONS_PER_ADDRESS_MAX),
             config,
             router: router(app),
             refusal: Router::new().fallback(async || full),
+            refusal_of_address: Router::new().fallback(async || address_full),
             stopping: GracefulShutdown::new(),
         }
     }
 
     fn admit(&self, stream: TcpStream, peer: SocketAddr, connections: &mut JoinSet<()>) {
         let beyond = (connections.len() + 1).saturating_sub(self.config.connections_max);
-        if beyond > 0 {
-            counter!("tez_http_connections_refused_total").increment(1);
-            tracing::warn!(%peer, "refused an HTTP connection: there are too many");
-        }
-        if beyond > REFUSED_CONNECTIONS_MAX {
+        let admitted = match beyond {
+            0 => self.places.take(peer.ip()),
+            _ => None,
+        };
+        let is_admitted = admitted.is_some();
+        let Some(place) = admitted.or_else(|| self.place_for_refusal(peer, beyond)) else {
             return;
-        }
+        };
         if let Err(error) = stream.set_nodelay(true) {
             tracing::debug!(%error, "an HTTP connection keeps Nagle's algorithm");
         }
-        let (router, header_time_max) = match beyond {
-            0 => (&self.router, self.config.header_max()),
-            _ => (&self.refusal, REFUSED_HEADER_TIME_MAX),
+        let (router, header_time_max) = match (is_admitted, beyond) {
+            (true, _) => (&self.router, self.config.header_max()),
+            (false, 0) => (&self.refusal_of_address, REFUSED_HEADER_TIME_MAX),
+            (false, _) => (&self.refusal, REFUSED_HEADER_TIME_MAX),
         };
         let router = TowerToHyperService::new(router.clone());
         let service = service_fn(move |mut request: Request<Incoming>| {
@@ -109,14 +126,29 @@ impl Door {
         let connection = http1::Builder::new()
             .timer(TokioTimer::new())
             .header_read_timeout(header_time_max)
-            .keep_alive(beyond == 0)
+            .keep_alive(is_admitted)
             .serve_connection(TokioIo::new(stream), service);
         let connection = self.stopping.watch(connection);
         connections.spawn(async move {
             if let Err(error) = connection.await {
                 tracing::debug!(%peer, %error, "an HTTP connection did not end well");
             }
+            drop(place);
         });
+    }
+
+    /// A place in which a client is only told that there is none; `None`: it is closed unheard.
+    fn place_for_refusal(&self, peer: SocketAddr, beyond: usize) -> Option<Place> {
+        let reason = match beyond {
+            0 => "its address has too many",
+            _ => "there are too many",
+        };
+        counter!("tez_http_connections_refused_total").increment(1);
+        tracing::warn!(%peer, "refused an HTTP connection: {reason}");
+        if beyond > REFUSED_CONNECTIONS_MAX {
+            return None;
+        }
+        self.refused_places.take(peer.ip())
     }
 }
 

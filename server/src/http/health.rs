@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use axum::Json;
 use axum::extract::State;
@@ -14,6 +15,10 @@ use utoipa::ToSchema;
 
 use super::AppState;
 use super::problem::Problem;
+use crate::state::Trouble;
+
+/// Longest wait for the database's answer. SQLite waits five seconds for another's lock.
+const DATABASE_TIME_MAX: Duration = Duration::from_secs(3);
 
 /// What the parts of the service say of themselves; the service sets it, `/readyz` reads it.
 #[derive(Clone, Debug, Default)]
@@ -44,7 +49,7 @@ impl Health {
 /// One thing that the service needs.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
 pub struct Check {
-    /// `store`, `database`, `dicom` or `inference`.
+    /// `store`, `database`, `dicom`, `inference` or `objects`.
     pub name: &'static str,
     /// It works.
     pub ok: bool,
@@ -89,13 +94,10 @@ pub(super) async fn readyz(State(app): State<AppState>) -> Response {
     if readiness.ready {
         return Json(readiness).into_response();
     }
-    let wrong: Vec<&str> = readiness
-        .checks
-        .iter()
-        .filter(|check| !check.ok)
-        .map(|check| check.name)
-        .collect();
-    let detail = format!("Not working: {}.", wrong.join(", "));
+    let wrong: Vec<_> = readiness.checks.iter().filter(|check| !check.ok).collect();
+    let names: Vec<&str> = wrong.iter().map(|check| check.name).collect();
+    let texts: Vec<&str> = wrong.iter().map(|check| check.text.as_str()).collect();
+    let detail = format!("Not working: {}. {}", names.join(", "), texts.join(" "));
     Problem::new(StatusCode::SERVICE_UNAVAILABLE, "not_ready", detail)
         .with("readiness", readiness)
         .into_response()
@@ -108,6 +110,7 @@ async fn readiness(app: &AppState) -> Readiness {
         check_database(app).await,
         check_dicom(facts.dicom),
         check_inference(facts.inference.as_ref()),
+        check_objects(app).await,
     ];
     let works = |name| checks.iter().any(|check| check.name == name && check.ok);
     Readiness {
@@ -128,29 +131,69 @@ fn check(name: &'static str, verdict: Result<String, String>) -> Check {
 }
 
 async fn check_store(app: &AppState) -> Check {
+    check("store", try_store(app).await)
+}
+
+/// Tries whether the data folder takes a file now.
+async fn try_store(app: &AppState) -> Result<String, String> {
     let spool = app.spool.clone();
-    let tried = tokio::task::spawn_blocking(move || spool.create().map(drop)).await;
+    match tokio::task::spawn_blocking(move || spool.try_writing()).await {
+        Ok(Ok(())) => Ok("The data folder takes objects.".to_owned()),
+        Ok(Err(error)) => Err(format!("No object is taken: {error}.")),
+        Err(_panicked) => Err("The data folder could not be tried.".to_owned()),
+    }
+}
+
+/// Tries to read and to write. The try goes on by itself when this no longer waits for it, so that
+/// its end is known to the next one who asks.
+async fn check_database(app: &AppState) -> Check {
+    let state = app.state.clone();
+    let tried = tokio::spawn(async move {
+        state.studies_by_state().await?;
+        state.try_writing().await
+    });
+    let trouble = match tokio::time::timeout(DATABASE_TIME_MAX, tried).await {
+        Ok(Ok(Ok(()))) => app.state.trouble(), // a damage stays known although other pages are whole
+        Ok(Ok(Err(error))) => {
+            tracing::error!(%error, "the database does not answer");
+            Trouble::of(&error).or(Some(Trouble::Failing))
+        }
+        Ok(Err(_panicked)) => Some(Trouble::Failing),
+        Err(_elapsed) => app.state.trouble().or(Some(Trouble::Locked)),
+    };
+    let answer = "The database answers and can be written.".to_owned();
     check(
-        "store",
-        match tried {
-            Ok(Ok(())) => Ok("The data folder takes objects.".to_owned()),
-            Ok(Err(error)) => Err(format!("{error}.")),
-            Err(_panicked) => Err("The data folder could not be tried.".to_owned()),
-        },
+        "database",
+        trouble.map_or(Ok(answer), |trouble| Err(trouble.to_string())),
     )
 }
 
-async fn check_database(app: &AppState) -> Check {
-    let answer = app.state.studies_by_state().await;
-    if let Err(error) = &answer {
-        tracing::error!(%error, "the database does not answer");
-    }
-    let wrong = "The database does not answer; the log says why.".to_owned();
+/// What keeps the service from its work, in sentences for the worklist's readers: asked for with
+/// every list, so nothing here waits.
+pub(super) async fn problems(app: &AppState) -> Vec<String> {
+    let database = app.state.trouble().map(|trouble| trouble.to_string());
+    let spool = app.spool.clone();
+    let room = tokio::task::spawn_blocking(move || spool.check_space()).await;
+    let store = match room {
+        Ok(Err(error)) => Some(format!("No object is taken: {error}.")),
+        Ok(Ok(())) | Err(_) => None,
+    };
+    database.into_iter().chain(store).collect()
+}
+
+/// Damaged objects do not keep others from being taken: the service stays ready.
+async fn check_objects(app: &AppState) -> Check {
+    let known = app.state.damages().await;
     check(
-        "database",
-        answer
-            .map(|_| "The database answers.".to_owned())
-            .map_err(|_| wrong),
+        "objects",
+        match known {
+            Ok(0) => Ok("No kept object is known to be damaged.".to_owned()),
+            Ok(count) => Err(format!(
+                "{count} kept objects are damaged or lost: /api/v1/objects/problems names them. \
+                 Send their studies again."
+            )),
+            Err(_told_by_another_check) => Ok("Not known without the database.".to_owned()),
+        },
     )
 }
 
@@ -177,8 +220,8 @@ fn check_inference(inference: Option<&Result<ModelIdentity, Reason>>) -> Check {
 #[utoipa::path(get, path = "/metrics", tag = "operation", responses(
     (status = 200, description = "Prometheus text format 0.0.4", body = String, content_type = "text/plain"),
 ))]
-pub(super) async fn metrics(State(app): State<AppState>) -> Result<Response, Problem> {
-    let text = crate::telemetry::render_metrics(&app.state).await?;
+pub(super) async fn metrics(State(app): State<AppState>) -> Response {
+    let text = crate::telemetry::render_metrics(&app.state).await;
     let media_type = "text/plain; version=0.0.4; charset=utf-8";
-    Ok(([(header::CONTENT_TYPE, media_type)], text).into_response())
+    ([(header::CONTENT_TYPE, media_type)], text).into_response()
 }

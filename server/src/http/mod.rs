@@ -42,6 +42,7 @@ use crate::archive::ArchiveLimits;
 use crate::clock::Clock;
 use crate::events::Events;
 use crate::intake::Intake;
+use crate::places::Places;
 use crate::state::State;
 
 pub use config::HttpConfig;
@@ -85,6 +86,7 @@ pub struct AppState {
     archive_limits: ArchiveLimits,
     spool: Spool,
     uploads: Arc<Semaphore>,
+    upload_places: Places,
     listeners: Arc<Semaphore>,
 }
 
@@ -114,6 +116,7 @@ impl AppState {
             archive_limits,
             spool: Spool::open(data_dir, free_bytes_reserve)?,
             uploads: Arc::new(Semaphore::new(config.uploads_at_once_max)),
+            upload_places: Places::new(config.uploads_per_address_max),
             listeners: Arc::new(Semaphore::new(config.listeners_max)),
             config: Arc::new(config),
         })
@@ -189,6 +192,7 @@ fn quick_handlers() -> OpenApiRouter<AppState> {
         .routes(routes!(worklist::worklist))
         .routes(routes!(worklist::study))
         .routes(routes!(worklist::report))
+        .routes(routes!(worklist::mark_read, worklist::mark_unread))
         .routes(routes!(worklist::problems))
         .routes(routes!(worklist::unreadable))
         .routes(routes!(health::healthz))

@@ -210,6 +210,9 @@ pub struct Reception {
     rules: Rules,
     slots: Arc<Semaphore>,
     files: Vec<(String, Pending)>,
+    /// For the log: who sends, how, and how much came.
+    peer: (Channel, String),
+    bytes: usize,
 }
 
 #[derive(Debug)]
@@ -237,8 +240,8 @@ impl Reception {
         rules: Rules,
     ) -> Result<Self, Problem> {
         let intake = intake.clone();
-        let (channel, peer) = peer;
-        let opened = tokio::task::spawn_blocking(move || intake.session(channel, peer)).await;
+        let (channel, name) = peer.clone();
+        let opened = tokio::task::spawn_blocking(move || intake.session(channel, name)).await;
         let session = opened
             .map_err(|panicked| Problem::internal(&panicked))?
             .map_err(|error| Problem::busy(format!("{error}.")))?;
@@ -248,6 +251,8 @@ impl Reception {
             rules,
             slots: Arc::new(Semaphore::new(FILES_AT_ONCE_MAX)),
             files: Vec::new(),
+            peer,
+            bytes: 0,
         })
     }
 
@@ -280,14 +285,20 @@ impl Reception {
         }
     }
 
-    /// Waits until all files are on disk and synced, or are not. With `complete`, the sender has
+    /// Waits until all files are on disk and synced, or are not. Where `ended` well, the sender has
     /// sent all that it meant to; the session counts as broken off otherwise.
-    pub async fn close(self, complete: bool) -> Vec<(String, Outcome)> {
+    pub async fn close(self, ended: &Result<(), Problem>) -> Vec<(String, Outcome)> {
+        let complete = ended.is_ok();
         let mut outcomes = Vec::with_capacity(self.files.len());
         for (name, pending) in self.files {
             outcomes.push((name, pending.outcome().await));
         }
         let lost = outcomes.iter().any(|(_, outcome)| is_lost(outcome));
+        let how = match ended {
+            Ok(()) => "complete",
+            Err(problem) => problem.detail(),
+        };
+        log_end(&self.peer, self.bytes, &outcomes, how);
         // All jobs are over, so this is the last holder.
         if let Some(session) = Arc::into_inner(self.session)
             && complete
@@ -324,6 +335,7 @@ impl Reception {
         self.files.push((name, Pending::Running(job)));
         let mut next = Some(head);
         while let Some(piece) = next {
+            self.bytes = self.bytes.saturating_add(piece.len());
             // A closed channel means that the file was refused: the rest of it is passed over.
             drop(sender.send(Piece::Bytes(piece)).await);
             next = pieces.next().await?;
@@ -343,6 +355,7 @@ impl Reception {
         let spooling = tokio::task::spawn_blocking(move || spool_pieces(&spool, receiver));
         let mut next = Some(head);
         while let Some(piece) = next {
+            self.bytes = self.bytes.saturating_add(piece.len());
             drop(sender.send(piece).await);
             next = pieces.next().await?;
         }
@@ -384,6 +397,41 @@ impl Pending {
                 Err(NotFiled::inside())
             }),
         }
+    }
+}
+
+/// One line for each request: names of files may hold those of patients, and stay out of it.
+fn log_end(peer: &(Channel, String), bytes: usize, outcomes: &[(String, Outcome)], how: &str) {
+    let count = |wanted: Receipt| {
+        let of = |outcome: &Outcome| outcome.as_ref().is_ok_and(|filed| filed.receipt == wanted);
+        outcomes.iter().filter(|(_, outcome)| of(outcome)).count()
+    };
+    let refused: Vec<&NotFiled> = outcomes
+        .iter()
+        .filter_map(|(_, outcome)| outcome.as_ref().err())
+        .collect();
+    tracing::info!(
+        channel = peer.0.as_str(),
+        peer = peer.1,
+        files = outcomes.len(),
+        stored = count(Receipt::New) + count(Receipt::Mended),
+        duplicates = count(Receipt::Duplicate),
+        conflicts = count(Receipt::Conflict),
+        refused = refused.len(),
+        bytes,
+        how,
+        "upload ended"
+    );
+    for error in refused {
+        let claim = error.claim.as_ref();
+        let sop_instance_uid = claim.map(|claim| claim.sop_instance_uid.as_str());
+        tracing::warn!(
+            channel = peer.0.as_str(),
+            peer = peer.1,
+            sop_instance_uid,
+            reason = error.reason.text,
+            "refused an object"
+        );
     }
 }
 

@@ -10,22 +10,49 @@ use tokio::sync::OwnedSemaphorePermit;
 use super::AppState;
 use super::media::MediaType;
 use super::problem::Problem;
+use crate::places::Place;
 
 /// A place among the requests that are received at the same time; free again when dropped.
+#[derive(Debug)]
+pub(super) struct UploadPlace {
+    #[expect(dead_code, reason = "held for its drop")]
+    permit: OwnedSemaphorePermit,
+    #[expect(dead_code, reason = "held for its drop")]
+    of_address: Option<Place>,
+}
+
+/// A place for `request`, whose body is then read.
 ///
 /// # Errors
 ///
-/// 503 if all are taken.
-pub(super) fn place(app: &AppState) -> Result<OwnedSemaphorePermit, Problem> {
-    Arc::clone(&app.uploads)
+/// 503 if all are taken, or those of its address.
+pub(super) fn place(app: &AppState, request: &Request) -> Result<UploadPlace, Problem> {
+    let full = |limit: usize, setting, whose: &str| {
+        tracing::warn!(
+            peer = peer(request),
+            setting,
+            "refused an upload: there are too many"
+        );
+        Problem::busy(format!(
+            "{limit} uploads {whose}are being received, which is the limit (http.{setting}); come \
+             again in a moment."
+        ))
+    };
+    let address = request.extensions().get::<ConnectInfo<SocketAddr>>();
+    let of_address = match address {
+        None => None,
+        Some(ConnectInfo(address)) => {
+            let limit = app.config.uploads_per_address_max;
+            let place = app.upload_places.take(address.ip());
+            let setting = "uploads_per_address_max";
+            Some(place.ok_or_else(|| full(limit, setting, "from your address "))?)
+        }
+    };
+    let limit = app.config.uploads_at_once_max;
+    let permit = Arc::clone(&app.uploads)
         .try_acquire_owned()
-        .map_err(|_full| {
-            let detail = format!(
-                "{} uploads are being received, which is the limit; come again in a moment.",
-                app.config.uploads_at_once_max
-            );
-            Problem::busy(detail)
-        })
+        .map_err(|_full| full(limit, "uploads_at_once_max", ""))?;
+    Ok(UploadPlace { permit, of_address })
 }
 
 /// Refuses a body that says of itself that it is too long, before it is sent.

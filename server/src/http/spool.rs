@@ -4,15 +4,17 @@
 //! read. It is spooled to a file that has no name from the start (`O_TMPFILE`, where the file
 //! system can): whatever happens, nothing is left behind.
 
-use std::fs::{DirBuilder, File};
+use std::fs::File;
 use std::io::{self, Write};
-use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 use super::problem::Problem;
 
 /// The free space is asked for again after so many bytes.
 const SPACE_CHECK_BYTES: u64 = 16 << 20;
+
+/// Written to find out whether the disk takes anything.
+const TRIED_BYTES: usize = 4_096;
 
 /// Why a file cannot be spooled.
 #[derive(Debug, thiserror::Error)]
@@ -58,10 +60,7 @@ impl Spool {
     /// When the folder cannot be made.
     pub fn open(data_dir: &Path, free_bytes_reserve: u64) -> io::Result<Self> {
         let folder = data_dir.join("spool");
-        DirBuilder::new()
-            .recursive(true)
-            .mode(0o700)
-            .create(&folder)?;
+        crate::private::folder(&folder)?;
         Ok(Self {
             folder,
             free_bytes_reserve,
@@ -83,11 +82,25 @@ impl Spool {
         })
     }
 
-    fn check_space(&self) -> Result<(), SpoolError> {
+    /// Writes a little to a file that then vanishes. Blocking.
+    ///
+    /// # Errors
+    ///
+    /// [`SpoolError`]: an object could not be written now either.
+    pub fn try_writing(&self) -> Result<(), SpoolError> {
+        self.create()?.write(&[0; TRIED_BYTES])
+    }
+
+    /// Whether there is room beyond the reserve. Blocking, but short.
+    ///
+    /// # Errors
+    ///
+    /// [`SpoolError`].
+    pub fn check_space(&self) -> Result<(), SpoolError> {
         let space =
             rustix::fs::statvfs(&self.folder).map_err(|error| SpoolError::Failed(error.into()))?;
         let free_bytes = space.f_bavail.saturating_mul(space.f_frsize);
-        if free_bytes < self.free_bytes_reserve {
+        if free_bytes < self.free_bytes_reserve.max(1) {
             return Err(self.full(free_bytes));
         }
         Ok(())

@@ -78,13 +78,14 @@ async fn receive(
     check_media(&media)?;
     let bytes_max = app.config.stow_bytes_max;
     request::check_length(request.headers(), bytes_max)?;
-    let _place = request::place(app)?;
+    let _place = request::place(app, &request)?;
     let peer = (Channel::Stow, request::peer(&request));
     let rules = app.rules(INSTANCES_MAX, study);
     let mut reception = Reception::open(&app.intake, &app.spool, peer, rules).await?;
-    let body = BodyReader::new(request.into_body(), bytes_max, app.config.idle_max());
+    let body = BodyReader::new(request.into_body(), bytes_max, app.config.idle_max())
+        .at_least(app.config.pace());
     let ended = take_all(&mut reception, body, &media).await;
-    let outcomes = reception.close(ended.is_ok()).await;
+    let outcomes = reception.close(&ended).await;
     ended?;
     if outcomes.is_empty() {
         return Err(Problem::bad_request(

@@ -48,7 +48,7 @@ pub struct FileVerdict {
     /// Study Instance UID, if it was stored.
     #[schema(value_type = Option<String>)]
     pub study_uid: Option<Uid>,
-    /// Why it was refused or what is odd; `null` for files that are stored.
+    /// Why it was refused or what is odd; `null` for files that are new.
     #[schema(value_type = Option<Object>)]
     pub reason: Option<Reason>,
 }
@@ -110,7 +110,7 @@ pub(super) async fn upload(State(app): State<AppState>, request: Request) -> Res
 }
 
 async fn receive(app: &AppState, request: Request) -> Result<Response, Problem> {
-    let _place = request::place(app)?;
+    let _place = request::place(app, &request)?;
     let bytes_max = app.config.upload_bytes_max;
     request::check_length(request.headers(), bytes_max)?;
     let media = request::content_type(request.headers());
@@ -119,12 +119,13 @@ async fn receive(app: &AppState, request: Request) -> Result<Response, Problem> 
     let rules = app.rules(app.config.upload_files_max, None);
     let mut reception =
         Reception::open(&app.intake, &app.spool, (Channel::Upload, peer), rules).await?;
-    let body = BodyReader::new(request.into_body(), bytes_max, app.config.idle_max());
+    let body = BodyReader::new(request.into_body(), bytes_max, app.config.idle_max())
+        .at_least(app.config.pace());
     let ended = match kind {
         Kind::Multipart => take_parts(&mut reception, body, &media).await,
         Kind::OneFile => take_body(&mut reception, body).await,
     };
-    let outcomes = reception.close(ended.is_ok()).await;
+    let outcomes = reception.close(&ended).await;
     answer(ended, outcomes)
 }
 
@@ -281,6 +282,14 @@ impl FileVerdict {
     fn filed(name: String, filed: Filed) -> Self {
         let (verdict, reason) = match filed.receipt {
             Receipt::New => (Verdict::Stored, None),
+            Receipt::Mended => {
+                let text = "The same object was here, but its file was damaged or lost; this copy \
+                            took its place.";
+                (
+                    Verdict::Stored,
+                    Some(Reason::new(ReasonCode::DamagedFile, text)),
+                )
+            }
             Receipt::Duplicate => {
                 let text = "The same object is here already; nothing was written twice.";
                 (

@@ -2,20 +2,30 @@
 
 use axum::Json;
 use axum::extract::{Path, Query, State};
+use axum::http::StatusCode;
 use pipeline::uid::Uid;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::AppState;
+use super::health;
 use super::problem::Problem;
-use crate::state::{self, StateError, StudyDetails, StudyRow, UnreadableObject};
+use crate::events::{StudyRef, What};
+use crate::state::{self, Marked, StateError, StudyDetails, StudyRow, Trouble, UnreadableObject};
 
 /// Most studies of one page of the worklist.
 const PAGE_STUDIES_MAX: i64 = 1_000;
 
 impl From<StateError> for Problem {
     fn from(error: StateError) -> Self {
-        Self::internal(&error)
+        match Trouble::of(&error) {
+            None => Self::internal(&error),
+            Some(trouble) => {
+                tracing::error!(%error, "the database failed");
+                let status = StatusCode::SERVICE_UNAVAILABLE;
+                Self::new(status, "database_failed", trouble.to_string())
+            }
+        }
     }
 }
 
@@ -27,6 +37,8 @@ pub struct Page {
     limit: i64,
     /// Studies to pass over from the top.
     offset: i64,
+    /// Whether studies that were marked as read are listed too.
+    read: bool,
 }
 
 impl Default for Page {
@@ -34,6 +46,7 @@ impl Default for Page {
         Self {
             limit: 200,
             offset: 0,
+            read: false,
         }
     }
 }
@@ -73,22 +86,30 @@ pub struct WorklistRow {
 pub struct WorklistPage {
     /// What every reader must know.
     pub notice: &'static str,
-    /// The studies of this page, in order: by priority, then oldest first. Studies that were not
-    /// analysed stand above those analysed without a finding.
+    /// The studies of this page, in order: by priority, then unread before read, then newest first.
+    /// Studies that were not analysed stand above those analysed without a finding.
     pub studies: Vec<WorklistRow>,
-    /// Studies in the whole list.
+    /// Studies in the whole list: those that were read only where they were asked for.
     pub total: i64,
+    /// Unread studies with a critical result, on this page or not.
+    pub critical_unread: i64,
+    /// Studies that were marked as read.
+    pub read: i64,
     /// Kept objects that cannot be read; see `/api/v1/objects/unreadable`.
     pub unreadable_objects: i64,
+    /// What keeps Tez from its work now, in sentences; the list may be out of date then. Empty when
+    /// all is well.
+    pub problems: Vec<String>,
 }
 
 /// Said on every screen and in every list.
 pub const NOTICE: &str = "Triage aid. Not for diagnosis.";
 
-/// The worklist: every study that came in, first to be read first.
+/// The worklist: every study that came in and was not marked as read, first to be read first.
 #[utoipa::path(get, path = "/api/v1/worklist", tag = "worklist",
     params(("limit" = Option<i64>, Query, description = "Most studies to return, 1 to 1000; 200 unless given"),
-        ("offset" = Option<i64>, Query, description = "Studies to pass over from the top")),
+        ("offset" = Option<i64>, Query, description = "Studies to pass over from the top"),
+        ("read" = Option<bool>, Query, description = "true: with those that were marked as read")),
     responses(
     (status = 200, description = "A page of the worklist", body = WorklistPage),
     (status = 400, description = "Parameters out of range", body = Problem, content_type = "application/problem+json"),
@@ -103,7 +124,10 @@ pub(super) async fn worklist(
             format!("limit must lie in 1 to {PAGE_STUDIES_MAX}, and offset must not be negative.");
         return Err(Problem::bad_request("bad_query", detail));
     }
-    let list = app.state.worklist(page.limit, page.offset).await?;
+    let list = app
+        .state
+        .worklist(page.limit, page.offset, page.read)
+        .await?;
     let with_links = |study: StudyRow| WorklistRow {
         links: StudyLinks::of(&study.study_uid),
         study,
@@ -112,7 +136,10 @@ pub(super) async fn worklist(
         notice: NOTICE,
         studies: list.studies.into_iter().map(with_links).collect(),
         total: list.total,
+        critical_unread: list.critical_unread,
+        read: list.read,
         unreadable_objects: list.unreadable_objects,
+        problems: health::problems(&app).await,
     }))
 }
 
@@ -132,6 +159,85 @@ pub(super) async fn study(
     let uid = checked_uid(&study_uid)?;
     let study = app.state.study(&uid).await?;
     study.map(Json).ok_or_else(|| unknown_study(&uid))
+}
+
+/// Which result was read.
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Reading {
+    /// Its round of analysis.
+    result_generation: i64,
+}
+
+/// Marks a study as read: it leaves the worklist, unless read ones are asked for. Nothing is
+/// deleted, and a newer result that says something else brings it back unread.
+#[utoipa::path(put, path = "/api/v1/studies/{study_uid}/read", tag = "worklist",
+    params(("study_uid" = String, Path, description = "Study Instance UID"),
+        ("result_generation" = i64, Query, description = "The result that was read: as in the worklist")),
+    responses(
+    (status = 204, description = "Marked"),
+    (status = 400, description = "Not a UID or not a number", body = Problem, content_type = "application/problem+json"),
+    (status = 404, description = "No such study", body = Problem, content_type = "application/problem+json"),
+    (status = 409, description = "There is no result, or a newer one: read that", body = Problem, content_type = "application/problem+json"),
+))]
+pub(super) async fn mark_read(
+    State(app): State<AppState>,
+    Path(study_uid): Path<String>,
+    reading: Result<Query<Reading>, axum::extract::rejection::QueryRejection>,
+) -> Result<StatusCode, Problem> {
+    let uid = checked_uid(&study_uid)?;
+    let Query(reading) =
+        reading.map_err(|error| Problem::bad_request("bad_query", error.body_text()))?;
+    let at = app.clock.now();
+    let marked = app.state.mark_read(&uid, reading.result_generation, at);
+    answer_mark(&app, &uid, marked.await?, true).await
+}
+
+/// Takes the mark back that a study was read: it stands in the worklist again.
+#[utoipa::path(delete, path = "/api/v1/studies/{study_uid}/read", tag = "worklist",
+    params(("study_uid" = String, Path, description = "Study Instance UID")),
+    responses(
+    (status = 204, description = "Unread"),
+    (status = 400, description = "Not a UID", body = Problem, content_type = "application/problem+json"),
+    (status = 404, description = "No such study", body = Problem, content_type = "application/problem+json"),
+))]
+pub(super) async fn mark_unread(
+    State(app): State<AppState>,
+    Path(study_uid): Path<String>,
+) -> Result<StatusCode, Problem> {
+    let uid = checked_uid(&study_uid)?;
+    let marked = app.state.mark_unread(&uid).await?;
+    answer_mark(&app, &uid, marked, false).await
+}
+
+async fn answer_mark(
+    app: &AppState,
+    uid: &Uid,
+    marked: Marked,
+    read: bool,
+) -> Result<StatusCode, Problem> {
+    match marked {
+        Marked::Unknown => Err(unknown_study(uid)),
+        Marked::OtherResult => {
+            let detail = "The study has no result yet, or a newer one than that. Load the worklist \
+                          again and read the study as it is now.";
+            Err(Problem::new(StatusCode::CONFLICT, "other_result", detail))
+        }
+        Marked::Done => {
+            if let Some(study) = app.state.study_row(uid).await? {
+                tracing::info!(study = study.internal_id, read, "marked by a reader");
+                app.events.publish(What::StudyMarked {
+                    study: StudyRef {
+                        study_uid: uid.clone(),
+                        internal_id: study.internal_id,
+                        generation: study.generation,
+                    },
+                    read,
+                });
+            }
+            Ok(StatusCode::NO_CONTENT)
+        }
+    }
 }
 
 /// The report of an earlier round of analysis.

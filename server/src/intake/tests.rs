@@ -278,3 +278,29 @@ fn an_object_over_the_limit_is_refused_and_leaves_nothing() {
     assert_eq!((error.dimse_status(), error.http_status()), (0xA700, 413));
     assert_eq!(files_under(bench.folder.path()), 0);
 }
+
+#[test]
+fn an_object_that_is_sent_again_mends_its_damaged_or_lost_file() {
+    let mut bench = Bench::new(16);
+    let session = bench.session();
+    let path = send(&session, "1.2.3", b"body").unwrap().object.path;
+    let whole = std::fs::read(&path).unwrap();
+    let came = std::fs::metadata(&path).unwrap().modified().unwrap();
+    for damaged in [Some(&whole[..whole.len() - 1]), Some(b""), None] {
+        match damaged {
+            Some(bytes) => std::fs::write(&path, bytes).unwrap(),
+            None => std::fs::remove_file(&path).unwrap(),
+        }
+        let again = send(&session, "1.2.3", b"body").unwrap();
+        assert_eq!(again.receipt, Receipt::Mended);
+        assert_eq!(again.object.path, path);
+        assert_eq!(std::fs::read(&path).unwrap(), whole);
+        let now = send(&session, "1.2.3", b"body").unwrap();
+        assert_eq!(now.receipt, Receipt::Duplicate, "whole again");
+    }
+    assert!(std::fs::metadata(&path).unwrap().modified().unwrap() >= came);
+    session.finish();
+    assert_eq!(bench.files(), 1);
+    let told = bench.told();
+    assert_eq!(told.iter().filter(|word| *word == "mended").count(), 3);
+}

@@ -14,6 +14,7 @@ use super::wire::{Fragment, Next, Wire, WireError};
 use super::{Seat, Seats};
 use crate::intake::{Accepted, Channel, Claim, Incoming, Intake, IntakeError, Session};
 use crate::objects::StoreError;
+use crate::places::Places;
 
 // Statuses of responses (PS3.7 annex C); those of storage are of PS3.4 table B.2-1.
 const SUCCESS: u16 = 0x0000;
@@ -57,6 +58,8 @@ pub(super) struct Door {
     pub(super) config: ScpConfig,
     pub(super) intake: Intake,
     pub(super) seats: Seats,
+    /// Connections by address, those counted that have not become an association.
+    pub(super) connections: Places,
 }
 
 #[derive(Debug)]
@@ -74,19 +77,24 @@ fn establish(
 ) -> Result<Result<Association, Rejection>, WireError> {
     let request = wire.association_request()?;
     let agreed = negotiate(&request, address, &door.config)
-        .and_then(|agreement| Ok((agreement, door.seats.take()?)));
+        .and_then(|agreement| Ok((agreement, door.seats.take(address)?)));
     let (agreement, seat) = match agreed {
         Ok(agreed) => agreed,
         Err(rejection) => {
-            let (calling_ae_title, reason) = (&request.calling_ae_title, rejection.label);
-            tracing::info!(%address, calling_ae_title, reason, "rejected a DICOM association");
+            let calling_ae_title = shown(&request.calling_ae_title);
+            let called_ae_title = shown(&request.called_ae_title);
+            let reason = rejection.label;
+            tracing::warn!(
+                %address, calling_ae_title, called_ae_title, reason,
+                "rejected a DICOM association"
+            );
             return Ok(Err(rejection));
         }
     };
     wire.send(&encode(&Pdu::AssociationAC(agreement.acceptance.clone())))?;
     counter!("tez_dicom_associations_total").increment(1);
     Ok(Ok(Association {
-        exchange: Exchange::new(agreement, door),
+        exchange: Exchange::new(agreement, door, (address, shown(&request.called_ae_title))),
         _seat: seat,
     }))
 }
@@ -136,6 +144,9 @@ impl Association {
 #[derive(Debug)]
 struct Exchange {
     peer: String,
+    /// For the log: whence, and whom it called.
+    address: IpAddr,
+    called_ae_title: String,
     agreement: Agreement,
     command_bytes_max: usize,
     intake: Intake,
@@ -174,9 +185,15 @@ impl From<IntakeError> for Failure {
 }
 
 impl Exchange {
-    fn new(agreement: Agreement, door: &Door) -> Self {
+    fn new(
+        agreement: Agreement,
+        door: &Door,
+        (address, called_ae_title): (IpAddr, String),
+    ) -> Self {
         Self {
             peer: agreement.calling_ae_title.clone(),
+            address,
+            called_ae_title,
             agreement,
             command_bytes_max: door.config.command_bytes_max,
             intake: door.intake.clone(),
@@ -241,6 +258,7 @@ impl Exchange {
                 set.extend_from_slice(bytes);
             }
             if fragment.is_last {
+                wire.command_is_whole();
                 return Command::read(&set).ok_or(WireError::invalid("a command set is malformed"));
             }
             fragment = wire.next_fragment()?;
@@ -257,7 +275,10 @@ impl Exchange {
         let begun = self.begin(context, command);
         if !command.has_data_set {
             let failure = Failure::new(CANNOT_UNDERSTAND, "C-STORE without a data set");
-            return Ok(Err(begun.err().unwrap_or(failure)));
+            let failure = begun.err().unwrap_or(failure);
+            self.refused += 1;
+            self.log_refusal(command, &failure);
+            return Ok(Err(failure));
         }
         let mut arriving = Arriving::new(begun);
         read_data_set(wire, context_id, &mut arriving)?;
@@ -268,14 +289,22 @@ impl Exchange {
             }
             Err(failure) => {
                 self.refused += 1;
-                tracing::warn!(
-                    status = format!("{:04x}", failure.status),
-                    comment = failure.comment,
-                    "refused an object"
-                );
+                self.log_refusal(command, &failure);
                 Ok(Err(failure))
             }
         }
+    }
+
+    fn log_refusal(&self, command: &Command, failure: &Failure) {
+        tracing::warn!(
+            address = %self.address,
+            calling_ae_title = shown(&self.peer),
+            called_ae_title = self.called_ae_title,
+            sop_instance_uid = shown(&command.sop_instance_uid),
+            status = format!("{:04x}", failure.status),
+            comment = failure.comment,
+            "refused an object"
+        );
     }
 
     fn begin(&mut self, context: &Context, command: &Command) -> Result<Incoming, Failure> {
@@ -326,6 +355,22 @@ impl Exchange {
             .unwrap_or(usize::MAX);
         wire.send(&pdata(context, &set, peer_pdu_bytes_max))
     }
+}
+
+/// A title or UID from outside, fit for a log line.
+fn shown(text: &str) -> String {
+    let legible = |character: char| {
+        if character.is_control() {
+            '\u{fffd}'
+        } else {
+            character
+        }
+    };
+    text.trim_end_matches(['\0', ' '])
+        .chars()
+        .map(legible)
+        .take(64)
+        .collect()
 }
 
 /// An object as it arrives; once refused, its bytes are passed over.

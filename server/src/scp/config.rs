@@ -7,6 +7,7 @@ use pipeline::intake::FallbackCharset;
 use serde::{Deserialize, Serialize};
 
 use super::address::AddressRange;
+use crate::pace::Pace;
 
 /// Longest association request that is read, bytes. 128 presentation contexts (PS3.8 9.3.2.2) of
 /// a dozen transfer syntaxes each take about half of it.
@@ -15,32 +16,39 @@ pub(super) const REQUEST_BYTES_MAX: u32 = 256 << 10;
 const PDU_BYTES_RANGE: std::ops::RangeInclusive<u32> = 4 << 10..=16 << 20;
 /// Matches every calling AE title in the allow-list.
 const ANY_AE_TITLE: &str = "*";
+/// Most associations that may be asked for: the runtime has 512 threads for all that blocks.
+const ASSOCIATIONS_MAX: usize = 256;
 
 /// Settings of the DICOM storage provider.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct ScpConfig {
-    /// Address to listen on. Loopback, unless told otherwise.
-    pub bind: IpAddr,
-    /// Port to listen on; 0 for any that is free.
-    pub port: u16,
+    /// Address and port to listen on; port 0 for any that is free. Loopback, unless told otherwise.
+    pub bind: SocketAddr,
     /// Our AE title: 1 to 16 characters.
     pub ae_title: String,
     /// Take associations whatever AE title they call.
     pub accept_any_called_ae: bool,
     /// Who may send: an association is refused unless one entry fits its calling AE title and its
-    /// address. An empty list refuses everybody.
+    /// address. A connection from an address that no entry holds is closed before anything is read.
+    /// An empty list refuses everybody.
     pub allow: Vec<AllowedPeer>,
     /// Most associations at once; more are refused until one ends.
     pub associations_max: usize,
+    /// Most associations at once from one address, so that one sender cannot take every place.
+    pub associations_per_address_max: usize,
     /// Longest P-DATA-TF that a peer may send, bytes, without its header.
     pub pdu_bytes_max: u32,
     /// Longest DIMSE command set, bytes.
     pub command_bytes_max: usize,
     /// Longest time from a connection to its association request, seconds (ARTIM, PS3.8 9.1.5).
     pub request_seconds_max: u64,
-    /// Longest silence of a peer within an association, seconds.
+    /// Longest silence of a peer within an association, and longest time from the first byte of a
+    /// command set to its last, seconds.
     pub idle_seconds_max: u64,
+    /// Least speed of an object that is being received, bytes each second, over any
+    /// `idle_seconds_max` that Tez waited for the sender; a slower one is cut off. 0: none.
+    pub object_bytes_per_second_min: u64,
     /// Longest time that an object in flight is given to end when the service stops, seconds.
     pub stop_seconds_max: u64,
     /// How text is read whose character set is not declared, or is declared as Latin-1 and cannot
@@ -62,16 +70,17 @@ pub struct AllowedPeer {
 impl Default for ScpConfig {
     fn default() -> Self {
         Self {
-            bind: Ipv4Addr::LOCALHOST.into(),
-            port: 11112,
+            bind: SocketAddr::from((Ipv4Addr::LOCALHOST, 11112)),
             ae_title: "TEZ".to_owned(),
             accept_any_called_ae: false,
             allow: AllowedPeer::loopback(),
             associations_max: 32,
+            associations_per_address_max: 16,
             pdu_bytes_max: 256 << 10,
             command_bytes_max: 16 << 10,
             request_seconds_max: 10,
             idle_seconds_max: 120,
+            object_bytes_per_second_min: 256,
             stop_seconds_max: 10,
             fallback_charset: FallbackCharset::default(),
         }
@@ -98,33 +107,37 @@ impl AllowedPeer {
 }
 
 impl ScpConfig {
-    /// Address and port to listen on.
-    pub fn listen(&self) -> SocketAddr {
-        SocketAddr::new(self.bind, self.port)
-    }
-
     /// Says what is wrong with the settings, in a sentence that names the setting.
     ///
     /// # Errors
     ///
     /// The sentence.
     pub fn check(&self) -> Result<(), String> {
-        if !is_ae_title(&self.ae_title) {
-            return Err(format!(
-                "ae_title {:?}: 1 to 16 letters, digits and signs are allowed, no backslash",
-                self.ae_title
-            ));
+        check_ae_title("ae_title", &self.ae_title)?;
+        for peer in &self.allow {
+            if peer.ae_title != ANY_AE_TITLE {
+                check_ae_title("allow: ae_title", &peer.ae_title)?;
+            }
         }
         if !PDU_BYTES_RANGE.contains(&self.pdu_bytes_max) {
             return Err(format!(
-                "pdu_bytes_max {}: {} to {} are allowed",
+                "pdu_bytes_max is {}; {} to {} is possible",
                 self.pdu_bytes_max,
                 PDU_BYTES_RANGE.start(),
                 PDU_BYTES_RANGE.end()
             ));
         }
+        if !(1..=ASSOCIATIONS_MAX).contains(&self.associations_max) {
+            return Err(format!(
+                "associations_max is {}; 1 to {ASSOCIATIONS_MAX} is possible: each has a thread",
+                self.associations_max
+            ));
+        }
         let numbers = [
-            ("associations_max", self.associations_max == 0),
+            (
+                "associations_per_address_max",
+                self.associations_per_address_max == 0,
+            ),
             ("command_bytes_max", self.command_bytes_max < 1024),
             ("request_seconds_max", self.request_seconds_max == 0),
             ("idle_seconds_max", self.idle_seconds_max == 0),
@@ -133,6 +146,11 @@ impl ScpConfig {
             Some((name, _)) => Err(format!("{name} is too small to receive anything")),
             None => Ok(()),
         }
+    }
+
+    /// Whether any entry of the allow-list holds `address`.
+    pub(super) fn allows_address(&self, address: IpAddr) -> bool {
+        self.allow.iter().any(|peer| peer.address.contains(address))
     }
 
     pub(super) fn allows(&self, calling_ae_title: &str, address: IpAddr) -> bool {
@@ -149,15 +167,37 @@ impl ScpConfig {
         Duration::from_secs(self.idle_seconds_max)
     }
 
+    /// The pace that is asked of a sender within a message.
+    pub(super) fn pace(&self) -> Pace {
+        Pace::new(self.object_bytes_per_second_min, self.idle_time_max())
+    }
+
     pub(super) fn stop_time_max(&self) -> Duration {
         Duration::from_secs(self.stop_seconds_max)
     }
 }
 
 /// PS3.5 section 6.2, AE: at most 16 characters of the default repertoire, no backslash.
-fn is_ae_title(text: &str) -> bool {
+///
+/// # Errors
+///
+/// What is wrong with it, in a sentence that begins with `setting`.
+pub(crate) fn check_ae_title(setting: &str, text: &str) -> Result<(), String> {
     let printable = |byte: u8| (0x20..0x7f).contains(&byte) && byte != b'\\';
-    text.len() <= 16 && text.bytes().all(printable) && !text.trim().is_empty()
+    let length = text.chars().count();
+    let wrong = if text.trim().is_empty() {
+        "it is empty".to_owned()
+    } else if length > 16 {
+        format!("it has {length} characters")
+    } else if !text.bytes().all(printable) {
+        "it holds a character that DICOM does not allow there".to_owned()
+    } else {
+        return Ok(());
+    };
+    Err(format!(
+        "{setting} is {text:?}: {wrong}. An AE title has 1 to 16 Latin letters, digits and signs, \
+         and no backslash"
+    ))
 }
 
 #[cfg(test)]
@@ -168,7 +208,7 @@ mod tests {
     fn the_defaults_are_right_and_allow_loopback_only() {
         let config = ScpConfig::default();
         assert_eq!(config.check(), Ok(()));
-        assert!(config.bind.is_loopback());
+        assert!(config.bind.ip().is_loopback());
         assert!(config.allows("ANY", "127.0.0.1".parse().unwrap()));
         assert!(config.allows("ANY", "::1".parse().unwrap()));
         assert!(!config.allows("ANY", "192.168.0.1".parse().unwrap()));
@@ -203,5 +243,12 @@ mod tests {
             ..ScpConfig::default()
         };
         assert!(config.check().unwrap_err().contains("associations_max"));
+        let mut config = ScpConfig::default();
+        config.allow[0].ae_title = "SEVENTEEN_LETTERS".to_owned();
+        let error = config.check().unwrap_err();
+        assert!(
+            error.contains("allow") && error.contains("17 characters"),
+            "{error}"
+        );
     }
 }

@@ -15,7 +15,7 @@ mod tests;
 mod wire;
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -25,15 +25,19 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::{JoinError, JoinSet};
 
 pub use address::{AddressError, AddressRange};
+pub(crate) use config::check_ae_title;
 pub use config::{AllowedPeer, ScpConfig};
 
 use crate::intake::Intake;
+use crate::places::{Place, Places};
 use association::Door;
 use negotiation::Rejection;
 
 /// Connections beyond the most associations at once, so that their requests can be rejected with
 /// the right reason. Further ones are closed unheard.
 const REJECTED_CONNECTIONS_MAX: usize = 16;
+/// The same of one address.
+const REJECTED_CONNECTIONS_PER_ADDRESS_MAX: usize = 4;
 /// Pause after the system could not accept a connection, as when it is out of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
@@ -55,7 +59,12 @@ pub async fn serve(
         .check()
         .map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error))?;
     let door = Arc::new(Door {
-        seats: Seats::new(config.associations_max),
+        seats: Seats::new(config.associations_max, config.associations_per_address_max),
+        connections: Places::new(
+            config
+                .associations_per_address_max
+                .saturating_add(REJECTED_CONNECTIONS_PER_ADDRESS_MAX),
+        ),
         config,
         intake,
     });
@@ -89,19 +98,44 @@ fn admit(
     shutdown: &watch::Receiver<bool>,
     connections: &mut JoinSet<()>,
 ) {
-    if connections.len() >= door.config.associations_max + REJECTED_CONNECTIONS_MAX {
-        counter!("tez_dicom_rejections_total", "reason" => "connections").increment(1);
-        tracing::warn!(%peer, "closed a DICOM connection: there are too many");
-        return;
-    }
+    let place = match place(peer, door, connections.len()) {
+        Ok(place) => place,
+        Err((reason, why)) => {
+            counter!("tez_dicom_rejections_total", "reason" => reason).increment(1);
+            tracing::warn!(%peer, "closed a DICOM connection: {why}");
+            return;
+        }
+    };
     match stream.into_std() {
         Ok(stream) => {
             let (door, shutdown) = (Arc::clone(door), shutdown.clone());
-            connections
-                .spawn_blocking(move || association::serve(stream, peer.ip(), &door, shutdown));
+            connections.spawn_blocking(move || {
+                association::serve(stream, peer.ip(), &door, shutdown);
+                drop(place);
+            });
         }
         Err(error) => tracing::warn!(%peer, %error, "could not take over a DICOM connection"),
     }
+}
+
+/// A place for a connection from `peer`, decided before a byte of it is read; else the reason in a
+/// word and in a sentence.
+fn place(
+    peer: SocketAddr,
+    door: &Door,
+    connections: usize,
+) -> Result<Place, (&'static str, &'static str)> {
+    if !door.config.allows_address(peer.ip()) {
+        let why = "no entry of dicom.allow holds its address";
+        return Err(("address", why));
+    }
+    if connections >= door.config.associations_max + REJECTED_CONNECTIONS_MAX {
+        return Err(("connections", "there are too many"));
+    }
+    let why = "its address has too many (dicom.associations_per_address_max)";
+    door.connections
+        .take(peer.ip())
+        .ok_or(("connections_per_address", why))
 }
 
 /// A panic costs its own association, whose session then counts as broken; it is never silent.
@@ -111,25 +145,40 @@ fn report(ended: Result<(), JoinError>) {
     }
 }
 
-/// The associations that may be at once.
+/// The associations that may be at once, in all and from one address.
 #[derive(Debug)]
-struct Seats(Arc<Semaphore>);
+struct Seats {
+    all: Arc<Semaphore>,
+    by_address: Places,
+}
 
 /// One of them; given back when dropped.
 #[derive(Debug)]
-struct Seat(#[expect(dead_code, reason = "held for its drop")] OwnedSemaphorePermit);
+struct Seat {
+    #[expect(dead_code, reason = "held for its drop")]
+    permit: OwnedSemaphorePermit,
+    #[expect(dead_code, reason = "held for its drop")]
+    place: Place,
+}
 
 impl Seats {
-    fn new(count: usize) -> Self {
-        Self(Arc::new(Semaphore::new(count.min(Semaphore::MAX_PERMITS))))
+    fn new(count: usize, per_address_max: usize) -> Self {
+        Self {
+            all: Arc::new(Semaphore::new(count.min(Semaphore::MAX_PERMITS))),
+            by_address: Places::new(per_address_max),
+        }
     }
 
-    fn take(&self) -> Result<Seat, Rejection> {
-        let permit = Arc::clone(&self.0)
+    fn take(&self, address: IpAddr) -> Result<Seat, Rejection> {
+        let place = self.by_address.take(address).ok_or(Rejection {
+            label: "associations_per_address",
+            ..Rejection::local_limit_exceeded()
+        })?;
+        let permit = Arc::clone(&self.all)
             .try_acquire_owned()
             .map_err(|_| Rejection::local_limit_exceeded())?;
         gauge!("tez_dicom_associations_open").increment(1);
-        Ok(Seat(permit))
+        Ok(Seat { permit, place })
     }
 }
 

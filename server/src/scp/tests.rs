@@ -78,6 +78,30 @@ impl Provider {
         }
     }
 
+    /// As another host.
+    fn connect_from(&self, host: &str) -> Client {
+        let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None);
+        let socket = socket.unwrap();
+        let own: SocketAddr = format!("{host}:0").parse().unwrap();
+        socket.bind(&own.into()).unwrap();
+        socket.connect(&self.address.into()).unwrap();
+        let socket = Socket::from(socket);
+        socket
+            .set_read_timeout(Some(Duration::from_secs(20)))
+            .unwrap();
+        Client {
+            socket,
+            received: Vec::new(),
+        }
+    }
+
+    fn associate_from(&self, host: &str) -> Client {
+        let mut client = self.connect_from(host);
+        client.send(&request("CT1", "TEZ"));
+        assert!(matches!(client.receive(), Some(Pdu::AssociationAC(_))));
+        client
+    }
+
     fn associate(&self) -> Client {
         let mut client = self.connect();
         client.send(&request("CT1", "TEZ"));
@@ -655,4 +679,96 @@ fn impossible_settings_do_not_serve() {
         .unwrap()
         .unwrap_err();
     assert_eq!(error.kind(), io::ErrorKind::InvalidInput);
+}
+
+#[test]
+fn an_address_off_the_list_is_closed_before_anything_is_read() {
+    let mut config = ScpConfig::default();
+    config.allow[0].address = "127.0.0.3".parse().unwrap();
+    let provider = Provider::start_with(config, 64);
+    assert_eq!(provider.connect_from("127.0.0.2").receive(), None);
+    provider.associate_from("127.0.0.3").release();
+}
+
+#[test]
+fn silent_connections_of_some_hosts_do_not_shut_out_another() {
+    let config = ScpConfig {
+        associations_max: 4,
+        associations_per_address_max: 2,
+        ..ScpConfig::default()
+    };
+    let provider = Provider::start_with(config, 64);
+    let silent: Vec<Client> = (0..48)
+        .map(|number| provider.connect_from(["127.0.0.2", "127.0.0.4"][number % 2]))
+        .collect();
+    let mut honest = provider.associate_from("127.0.0.3");
+    assert_eq!(honest.store(1, "1.2.34", b"data set"), 0);
+    honest.release();
+    drop(silent);
+}
+
+#[test]
+fn one_address_has_its_associations_and_is_told_that_it_has_no_more() {
+    let config = ScpConfig {
+        associations_per_address_max: 1,
+        ..ScpConfig::default()
+    };
+    let provider = Provider::start_with(config, 64);
+    let held = provider.associate_from("127.0.0.2");
+    let mut second = provider.connect_from("127.0.0.2");
+    second.send(&request("CT1", "TEZ"));
+    let expected = Rejection::local_limit_exceeded().pdu;
+    assert_eq!(second.expect_rejection(), expected);
+    provider.associate_from("127.0.0.3").release();
+    held.release();
+}
+
+/// Sends `bytes` one by one until the provider no longer takes them, then reads what it said.
+fn dribble(client: &mut Client, bytes: &[u8]) {
+    let mut mouth = client.socket.try_clone().unwrap();
+    let bytes = bytes.to_vec();
+    let dribbling = std::thread::spawn(move || {
+        let (_never, clock) = std::sync::mpsc::channel::<()>();
+        for byte in bytes {
+            clock.recv_timeout(Duration::from_millis(30)).unwrap_err();
+            if mouth.write_all(&[byte]).is_err() {
+                break;
+            }
+        }
+    });
+    client.expect_abort();
+    dribbling.join().unwrap();
+}
+
+#[test]
+fn an_object_that_comes_byte_by_byte_is_cut_off_and_an_honest_sender_is_served_meanwhile() {
+    let config = ScpConfig {
+        idle_seconds_max: 1,
+        object_bytes_per_second_min: 1_000,
+        ..ScpConfig::default()
+    };
+    let provider = Provider::start_with(config, 64);
+    let mut slow = provider.associate_from("127.0.0.2");
+    let set = command(0x0001, 1, Some("1.2.34"));
+    slow.send_bytes(&command_bytes(CT_CONTEXT, &set));
+    let data = fragment(CT_CONTEXT, PDataValueType::Data, true, &[0; 400]);
+    let bytes = pdata(vec![data]);
+    slow.send_bytes(&bytes[..1]);
+    let mut honest = provider.associate_from("127.0.0.3");
+    assert_eq!(honest.store(1, "1.2.35", b"data set"), 0);
+    honest.release();
+    dribble(&mut slow, &bytes[1..]);
+    assert_eq!(provider.stored_files(), 1);
+}
+
+#[test]
+fn a_command_set_that_comes_byte_by_byte_is_cut_off() {
+    let config = ScpConfig {
+        idle_seconds_max: 1,
+        object_bytes_per_second_min: 0,
+        ..ScpConfig::default()
+    };
+    let provider = Provider::start_with(config, 64);
+    let mut slow = provider.associate();
+    dribble(&mut slow, &echo_bytes(7));
 }

@@ -13,6 +13,7 @@ use dicom_ul::pdu::{
 use tokio::sync::watch;
 
 use super::config::{REQUEST_BYTES_MAX, ScpConfig};
+use crate::pace::{Pace, TooSlow};
 
 /// One read takes at most so many bytes; a whole association request fits in.
 const BUFFER_BYTES: usize = 320 << 10;
@@ -38,6 +39,9 @@ pub(super) enum WireError {
     /// The peer was silent too long.
     #[error("the peer was silent for too long")]
     Silent,
+    /// The peer brought too little in its time.
+    #[error(transparent)]
+    Slow(#[from] TooSlow),
     /// The service stops.
     #[error("the service stops")]
     Stopping,
@@ -72,7 +76,7 @@ impl WireError {
         match self {
             Self::Closed | Self::Aborted | Self::Network(_) => None,
             Self::Stopping => Some(AbortRQSource::ServiceUser),
-            Self::Silent => Some(AbortRQSource::ServiceProvider(
+            Self::Silent | Self::Slow(_) => Some(AbortRQSource::ServiceProvider(
                 AbortReason::ReasonNotSpecified,
             )),
             Self::Protocol { reason, .. } => Some(AbortRQSource::ServiceProvider(reason.clone())),
@@ -85,6 +89,7 @@ impl WireError {
             Self::Closed => "closed",
             Self::Aborted => "aborted",
             Self::Silent => "silent",
+            Self::Slow(_) => "slow",
             Self::Stopping => "stopping",
             Self::Protocol { .. } => "protocol",
             Self::Network(_) => "network",
@@ -117,8 +122,10 @@ pub(super) struct Fragment {
 struct Patience {
     idle_max: Duration,
     stop_max: Duration,
-    /// The association request must be whole by then.
+    /// The association request, or the command set that has begun, must be whole by then.
     request_due: Option<Instant>,
+    /// Of the message under way.
+    pace: Pace,
     /// No message is under way: a stop may come at once.
     between_messages: bool,
     stopping_since: Option<Instant>,
@@ -178,6 +185,7 @@ impl Wire {
                 idle_max: config.idle_time_max(),
                 stop_max: config.stop_time_max(),
                 request_due: Instant::now().checked_add(config.request_time_max()),
+                pace: config.pace(),
                 between_messages: true,
                 stopping_since: None,
                 shutdown,
@@ -216,9 +224,22 @@ impl Wire {
     pub(super) fn next_message(&mut self) -> Result<Next, WireError> {
         self.patience.between_messages = true;
         self.patience.check(Instant::now())?;
+        while self.fragment_bytes()?.is_some() {}
+        if self.start == self.end {
+            self.read_more()?;
+        }
+        // Something has come: the whole command set has the time of one silence, no more.
+        self.patience.request_due = Instant::now().checked_add(self.patience.idle_max);
         let next = self.next()?;
         self.patience.between_messages = false;
+        self.patience.pace.restart();
         Ok(next)
+    }
+
+    /// The command set of the message is there: a data set has the time that its bytes need.
+    pub(super) fn command_is_whole(&mut self) {
+        self.patience.request_due = None;
+        self.patience.pace.restart();
     }
 
     /// Waits for the next fragment of the message under way.
@@ -365,6 +386,9 @@ impl Wire {
                 Ok(0) => return Err(WireError::Closed),
                 Ok(length) => {
                     self.end += length;
+                    if !self.patience.between_messages {
+                        self.patience.pace.came(length, since.elapsed())?;
+                    }
                     return self.patience.check(since);
                 }
                 Err(error) if is_timeout(&error) => self.patience.check(since)?,

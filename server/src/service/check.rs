@@ -3,6 +3,8 @@
 use std::fs::{self, File, TryLockError};
 use std::io::{self, Write};
 use std::net::{SocketAddr, TcpListener};
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
 
 use models::runtime::{LoadError, Network};
 use ndarray::Array4;
@@ -12,7 +14,7 @@ use serde::Serialize;
 
 use crate::config::Config;
 use crate::inference::load_network;
-use crate::state::State;
+use crate::state::{State, Trouble};
 
 /// How a check ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -63,9 +65,9 @@ pub fn check(config: &Config) -> Vec<Check> {
     let http = config.http.bind;
     checks.push(check_port(
         "dicom_port",
-        config.dicom.listen(),
+        config.dicom.bind,
         running,
-        "dicom.port",
+        "dicom.bind",
     ));
     checks.push(check_port("http_port", http, running, "http.bind"));
     checks.push(check_senders(config));
@@ -82,22 +84,46 @@ fn check_data_dir(config: &Config) -> (Check, bool) {
         let cure = "Give Tez's user the right to write there, or set data_dir to another folder.";
         return (check(Status::Fail, text, cure), false);
     }
+    if !config.data_dir.is_dir() {
+        let text = format!("{path} is not there yet; the first start makes it.");
+        return (check(Status::Ok, text, ""), false);
+    }
     if is_locked(config) {
         let text = format!("{path} is in use by a running Tez.");
         return (check(Status::Ok, text, ""), true);
+    }
+    if let Some(owner) = other_owner(config) {
+        let text = format!(
+            "{path} belongs to the user with number {owner}, and this is another one: whether that \
+             user can write there is not known."
+        );
+        let cure = "Call tez check as the user that runs the service.";
+        return (check(Status::Warn, text, cure), false);
     }
     let text = format!("{path} takes files and syncs them.");
     (check(Status::Ok, text, ""), false)
 }
 
+/// Leaves nothing behind, whoever calls it: what root would make here, the service's user could not
+/// open.
 fn try_folder(config: &Config) -> io::Result<()> {
-    fs::create_dir_all(&config.data_dir)?;
-    let path = config.data_dir.join("tez-check");
-    let mut file = File::create(&path)?;
+    let mut folder = config.data_dir.as_path();
+    while !folder.try_exists()? {
+        folder = match folder.parent() {
+            Some(parent) if !parent.as_os_str().is_empty() => parent,
+            _ => Path::new("."),
+        };
+    }
+    let mut file = tempfile::tempfile_in(folder)?;
     file.write_all(b"tez check")?;
-    file.sync_all()?;
-    drop(file);
-    fs::remove_file(&path)
+    file.sync_all()
+}
+
+/// Whether somebody else will run the service: what holds for us may not hold for them.
+fn other_owner(config: &Config) -> Option<u32> {
+    let owner = fs::metadata(&config.data_dir).ok()?.uid();
+    let ours = rustix::process::geteuid().as_raw();
+    (owner != ours).then_some(owner)
 }
 
 /// The lock that the object store of a running service holds.
@@ -110,8 +136,14 @@ fn check_space(config: &Config) -> Check {
     let reserve = config.storage.free_bytes_reserve;
     let cure = "Free some space, move data_dir, or lower storage.free_bytes_reserve.";
     let check = |status, text, cure| Check::new("disk_space", status, text, cure);
-    let free = rustix::fs::statvfs(&config.data_dir)
-        .map(|space| space.f_bavail.saturating_mul(space.f_frsize));
+    let there = config.data_dir.is_dir();
+    let folder = if there {
+        &config.data_dir
+    } else {
+        Path::new(".")
+    };
+    let free =
+        rustix::fs::statvfs(folder).map(|space| space.f_bavail.saturating_mul(space.f_frsize));
     match free {
         Err(error) => check(
             Status::Warn,
@@ -140,31 +172,29 @@ fn check_space(config: &Config) -> Check {
 }
 
 fn check_database(config: &Config, running: bool) -> Check {
-    let check = |status, text: String, cure| Check::new("database", status, text, cure);
+    let check = |status, text: String, cure: &str| Check::new("database", status, text, cure);
     if running {
         return check(Status::Ok, "In use by the running Tez.".to_owned(), "");
     }
-    let opened = tokio::runtime::Builder::new_current_thread()
+    let inspected = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .map_err(|error| error.to_string())
-        .and_then(|runtime| {
-            let open = async {
-                let state = State::open(&config.data_dir).await?;
-                let studies = state.studies_by_state().await;
-                state.close().await;
-                studies
-            };
-            runtime.block_on(open).map_err(|error| error.to_string())
-        });
-    match opened {
-        Ok(studies) => {
-            let total: i64 = studies.values().sum();
-            check(Status::Ok, format!("{total} studies are known."), "")
-        }
+        .map(|runtime| runtime.block_on(State::inspect(&config.data_dir)));
+    let inspected = match inspected {
+        Ok(inspected) => inspected,
+        Err(error) => return check(Status::Fail, format!("It was not tried: {error}."), ""),
+    };
+    match inspected {
+        Ok(None) => check(
+            Status::Ok,
+            "There is none yet; the first start makes it.".to_owned(),
+            "",
+        ),
+        Ok(Some(total)) => check(Status::Ok, format!("{total} studies are known."), ""),
         Err(error) => {
-            let cure = "Move tez.sqlite away: the next start reads all objects again.";
-            check(Status::Fail, format!("It does not open: {error}."), cure)
+            let cure = Trouble::of(&error).map_or_else(String::new, |trouble| trouble.to_string());
+            check(Status::Fail, format!("It cannot be used: {error}."), &cure)
         }
     }
 }
@@ -177,7 +207,7 @@ fn check_port(name: &'static str, address: SocketAddr, running: bool, setting: &
             Check::new(name, Status::Ok, text, "")
         }
         Err(error) => {
-            let cure = format!("Stop what uses it, or set {setting}.");
+            let cure = super::bind_cure(&error, setting);
             Check::new(
                 name,
                 Status::Fail,
@@ -202,14 +232,14 @@ fn check_senders(config: &Config) -> Check {
             cure,
         );
     }
-    if dicom.bind.is_loopback() {
+    if dicom.bind.ip().is_loopback() {
         let text = "Only programs on this machine can send over DICOM.";
         let cure = "For other senders set dicom.bind and name them in dicom.allow.";
         return Check::new(name, Status::Warn, text, cure);
     }
     let text = format!(
         "{allowed} entries of dicom.allow say who may send to {}.",
-        dicom.listen()
+        dicom.bind
     );
     Check::new(name, Status::Ok, text, "")
 }
@@ -271,7 +301,7 @@ fn check_inference(network: &mut Network) -> Check {
 mod tests {
     use super::*;
 
-    fn config(folder: &std::path::Path) -> Config {
+    fn config(folder: &Path) -> Config {
         let mut config = super::super::tests::config(folder);
         config.model.library = Some("/no/such/libonnxruntime.so".into());
         config
@@ -309,7 +339,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let taken = TcpListener::bind("127.0.0.1:0").unwrap();
         let mut config = config(folder.path());
-        config.dicom.port = taken.local_addr().unwrap().port();
+        config.dicom.bind = taken.local_addr().unwrap();
         config.dicom.allow.clear();
         config.storage.free_bytes_reserve = u64::MAX;
         let checks = check(&config);
@@ -318,7 +348,8 @@ mod tests {
             assert_eq!(check.status, Status::Fail, "{name}");
             assert!(check.cure.is_some(), "{name}");
         }
-        config.data_dir = folder.path().join("tez.sqlite/below-a-file");
+        fs::write(folder.path().join("file"), "").unwrap();
+        config.data_dir = folder.path().join("file/below-a-file");
         let checks = check(&config);
         assert_eq!(checks[0].name, "data_dir");
         assert_eq!(checks[0].status, Status::Fail);

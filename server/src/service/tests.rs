@@ -28,7 +28,7 @@ pub(super) fn config(folder: &Path) -> Config {
         data_dir: folder.to_owned(),
         ..Config::default()
     };
-    config.dicom.port = 0;
+    config.dicom.bind.set_port(0);
     config.http.bind.set_port(0);
     config.storage.free_bytes_reserve = 0;
     config
@@ -82,4 +82,13 @@ async fn a_data_folder_that_cannot_be_made_is_an_error_that_names_it() {
         error.contains("data_dir") && error.contains("file/data"),
         "{error}"
     );
+}
+
+#[test]
+fn a_port_that_needs_a_right_is_told_with_the_right_and_an_address_of_another_machine_as_that() {
+    let cure = |kind| bind_cure(&io::Error::from(kind), "dicom.bind");
+    let no_right = cure(io::ErrorKind::PermissionDenied);
+    assert!(no_right.contains("CAP_NET_BIND_SERVICE") && no_right.contains("dicom.bind"));
+    assert!(cure(io::ErrorKind::AddrNotAvailable).contains("no such address"));
+    assert!(cure(io::ErrorKind::AddrInUse).contains("Stop what uses it"));
 }

@@ -8,36 +8,71 @@ use pipeline::content::ContentHash;
 use pipeline::reason::Reason;
 use pipeline::uid::Uid;
 use pipeline::unread::UnreadObject;
+use sqlx::Row;
 use sqlx::any::AnyRow;
-use sqlx::{AnyPool, Row};
 
 use super::rows::{
-    ObjectCounts, PatientFacts, Problem, ReportRound, ResultSummary, StudyDetails, StudyRow,
-    StudyState, StudyTimes, UnreadableObject, Worklist,
+    KnownObject, ObjectCounts, PatientFacts, Problem, ReportRound, ResultSummary, StudyDetails,
+    StudyRow, StudyState, StudyTimes, UnreadableObject, Worklist,
 };
 use super::{State, StateError};
 
 /// Most rows of one list that is not paged.
 const LIST_ROWS_MAX: i64 = 1_000;
 
+/// A study with what stands beside it in other tables.
+macro_rules! select_study {
+    ($rest:literal) => {
+        concat!(
+            "SELECT studies.*, reads.read_at,
+                 (SELECT COUNT(*) FROM damages WHERE damages.study_uid = studies.uid)
+                     AS damaged_objects
+             FROM studies LEFT JOIN reads ON reads.study_uid = studies.uid ",
+            $rest
+        )
+    };
+}
+
+const ONE_STUDY: &str = select_study!("WHERE uid = $1");
+/// In the order of an index, so that only what is shown is sorted.
+const UNREAD: &str = select_study!(
+    "WHERE reads.read_at IS NULL
+     ORDER BY priority_rank, received_last_at DESC, internal_id DESC LIMIT $1 OFFSET $2"
+);
+const READ_TOO: &str = select_study!(
+    "ORDER BY priority_rank, reads.read_at IS NOT NULL, received_last_at DESC, internal_id DESC
+     LIMIT $1 OFFSET $2"
+);
+const CRITICAL_UNREAD: &str = "SELECT COUNT(*) FROM studies
+    LEFT JOIN reads ON reads.study_uid = studies.uid
+    WHERE priority_rank = 0 AND studies.result_generation IS NOT NULL AND reads.read_at IS NULL";
+
 impl State {
-    /// One page of the worklist: by priority, then oldest first.
+    /// One page of the worklist: by priority, then unread before read, then newest first; those that
+    /// were read only where `with_read`.
     ///
     /// # Errors
     ///
     /// [`StateError`].
-    pub async fn worklist(&self, limit: i64, offset: i64) -> Result<Worklist, StateError> {
-        let rows = sqlx::query(
-            "SELECT * FROM studies ORDER BY priority_rank, received_first_at, internal_id
-             LIMIT $1 OFFSET $2",
-        )
-        .bind(limit)
-        .bind(offset)
-        .fetch_all(&self.readers)
-        .await?;
+    pub async fn worklist(
+        &self,
+        limit: i64,
+        offset: i64,
+        with_read: bool,
+    ) -> Result<Worklist, StateError> {
+        let rows = sqlx::query(if with_read { READ_TOO } else { UNREAD })
+            .bind(limit)
+            .bind(offset)
+            .fetch_all(&self.readers)
+            .await
+            .noted(self)?;
+        let read = self.count("SELECT COUNT(*) FROM reads").await?;
+        let all = self.count("SELECT COUNT(*) FROM studies").await?;
         Ok(Worklist {
             studies: rows.iter().map(study_row).collect::<Result<_, _>>()?,
-            total: self.count("SELECT COUNT(*) FROM studies").await?,
+            total: if with_read { all } else { all - read },
+            critical_unread: self.count(CRITICAL_UNREAD).await?,
+            read,
             unreadable_objects: self.unreadable_count().await?,
         })
     }
@@ -48,10 +83,11 @@ impl State {
     ///
     /// [`StateError`].
     pub async fn study_row(&self, uid: &Uid) -> Result<Option<StudyRow>, StateError> {
-        let row = sqlx::query("SELECT * FROM studies WHERE uid = $1")
+        let row = sqlx::query(ONE_STUDY)
             .bind(uid.as_str())
             .fetch_optional(&self.readers)
-            .await?;
+            .await
+            .noted(self)?;
         row.as_ref().map(study_row).transpose()
     }
 
@@ -87,7 +123,8 @@ impl State {
                 .bind(uid.as_str())
                 .bind(generation)
                 .fetch_optional(&self.readers)
-                .await?;
+                .await
+                .noted(self)?;
         row.map(|row| report_json(&row)).transpose()
     }
 
@@ -100,7 +137,8 @@ impl State {
         let rows = sqlx::query("SELECT * FROM problems ORDER BY id DESC LIMIT $1")
             .bind(LIST_ROWS_MAX)
             .fetch_all(&self.readers)
-            .await?;
+            .await
+            .noted(self)?;
         rows.iter().map(problem).collect()
     }
 
@@ -115,7 +153,8 @@ impl State {
         )
         .bind(LIST_ROWS_MAX)
         .fetch_all(&self.readers)
-        .await?;
+        .await
+        .noted(self)?;
         rows.iter().map(unreadable_object).collect()
     }
 
@@ -127,7 +166,8 @@ impl State {
     pub async fn studies_by_state(&self) -> Result<BTreeMap<StudyState, i64>, StateError> {
         let rows = sqlx::query("SELECT state, COUNT(*) AS studies FROM studies GROUP BY state")
             .fetch_all(&self.readers)
-            .await?;
+            .await
+            .noted(self)?;
         let mut counts: BTreeMap<_, _> = StudyState::ALL.map(|state| (state, 0)).into();
         for row in &rows {
             counts.insert(state(row)?, row.try_get("studies")?);
@@ -143,13 +183,16 @@ impl State {
     /// [`StateError`].
     pub async fn unfinished(&self) -> Result<Vec<StudyRow>, StateError> {
         let rows = sqlx::query(
-            "SELECT * FROM studies WHERE state IN ('receiving', 'queued', 'analysing')
+            "SELECT studies.*, reads.read_at, 0 AS damaged_objects
+             FROM studies LEFT JOIN reads ON reads.study_uid = studies.uid
+             WHERE state IN ('receiving', 'queued', 'analysing')
                  OR (state = 'not_analysed' AND (summary LIKE '%inference_library_missing%'
                      OR summary LIKE '%model_unavailable%'))
              ORDER BY received_first_at, internal_id",
         )
         .fetch_all(&self.readers)
-        .await?;
+        .await
+        .noted(self)?;
         rows.iter().map(study_row).collect()
     }
 
@@ -163,7 +206,8 @@ impl State {
             sqlx::query("SELECT path FROM objects WHERE study_uid = $1 ORDER BY received_at, path")
                 .bind(uid.as_str())
                 .fetch_all(&self.readers)
-                .await?;
+                .await
+                .noted(self)?;
         rows.iter()
             .map(|row| Ok(self.data_dir.join(text(row, "path")?)))
             .collect()
@@ -202,10 +246,50 @@ impl State {
     pub async fn known_paths(&self) -> Result<BTreeSet<PathBuf>, StateError> {
         let rows = sqlx::query("SELECT path FROM objects WHERE study_uid IS NOT NULL")
             .fetch_all(&self.readers)
-            .await?;
+            .await
+            .noted(self)?;
         rows.iter()
             .map(|row| Ok(self.data_dir.join(text(row, "path")?)))
             .collect()
+    }
+
+    /// How many kept files are known to be damaged or gone.
+    ///
+    /// # Errors
+    ///
+    /// [`StateError`].
+    pub async fn damages(&self) -> Result<i64, StateError> {
+        self.count("SELECT COUNT(*) FROM damages").await
+    }
+
+    /// The objects below `objects/<first as two hexadecimal digits>/`, by their files.
+    ///
+    /// # Errors
+    ///
+    /// [`StateError`].
+    pub async fn objects_below(
+        &self,
+        first: u8,
+    ) -> Result<BTreeMap<PathBuf, KnownObject>, StateError> {
+        let rows = sqlx::query(
+            "SELECT objects.path, objects.sop_instance_uid, objects.study_uid, damages.kind
+             FROM objects LEFT JOIN damages ON damages.path = objects.path
+             WHERE objects.path >= $1 AND objects.path < $2",
+        )
+        .bind(format!("objects/{first:02x}/"))
+        .bind(format!("objects/{first:02x}0")) // the character after the slash
+        .fetch_all(&self.readers)
+        .await
+        .noted(self)?;
+        let known = |row: &AnyRow| {
+            let object = KnownObject {
+                sop_instance_uid: uid(row, "sop_instance_uid")?,
+                study_uid: uid_if_any(row, "study_uid")?,
+                is_damaged: row.try_get::<Option<String>, _>("kind")?.is_some(),
+            };
+            Ok((self.data_dir.join(text(row, "path")?), object))
+        };
+        rows.iter().map(known).collect()
     }
 
     /// The highest number that a study has; 0 without studies.
@@ -224,7 +308,10 @@ impl State {
     }
 
     async fn count(&self, query: &'static str) -> Result<i64, StateError> {
-        count(&self.readers, query).await
+        sqlx::query_scalar(query)
+            .fetch_one(&self.readers)
+            .await
+            .noted(self)
     }
 
     async fn newest_report(&self, uid: &Uid) -> Result<Option<serde_json::Value>, StateError> {
@@ -233,7 +320,8 @@ impl State {
         )
         .bind(uid.as_str())
         .fetch_optional(&self.readers)
-        .await?;
+        .await
+        .noted(self)?;
         row.map(|row| report_json(&row)).transpose()
     }
 
@@ -244,7 +332,8 @@ impl State {
         )
         .bind(uid.as_str())
         .fetch_all(&self.readers)
-        .await?;
+        .await
+        .noted(self)?;
         rows.iter()
             .map(|row| {
                 Ok(ReportRound {
@@ -261,13 +350,23 @@ impl State {
             .bind(uid.as_str())
             .bind(LIST_ROWS_MAX)
             .fetch_all(&self.readers)
-            .await?;
+            .await
+            .noted(self)?;
         rows.iter().map(problem).collect()
     }
 }
 
-async fn count(pool: &AnyPool, query: &'static str) -> Result<i64, StateError> {
-    Ok(sqlx::query_scalar(query).fetch_one(pool).await?)
+/// Keeps in mind what a reading met.
+trait Noted<T> {
+    fn noted(self, state: &State) -> Result<T, StateError>;
+}
+
+impl<T> Noted<T> for Result<T, sqlx::Error> {
+    fn noted(self, state: &State) -> Result<T, StateError> {
+        let result = self.map_err(StateError::from);
+        state.condition.read(&result);
+        result
+    }
 }
 
 fn study_row(row: &AnyRow) -> Result<StudyRow, StateError> {
@@ -292,6 +391,8 @@ fn study_row(row: &AnyRow) -> Result<StudyRow, StateError> {
             analysis_started: time_if_any(row, "analysis_started_at")?,
             analysed: time_if_any(row, "analysed_at")?,
         },
+        read_at: time_if_any(row, "read_at")?,
+        damaged_objects: row.try_get("damaged_objects")?,
     })
 }
 

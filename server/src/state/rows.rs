@@ -101,6 +101,17 @@ pub struct ObjectRow {
     pub refusal: Option<Reason>,
 }
 
+/// What the reading of kept files has to know of an object.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KnownObject {
+    /// SOP instance, by the sender.
+    pub sop_instance_uid: Uid,
+    /// Its study; `None` if its header cannot be read.
+    pub study_uid: Option<Uid>,
+    /// It was found damaged or gone before.
+    pub is_damaged: bool,
+}
+
 /// A study as the worklist shows it.
 #[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
 pub struct StudyRow {
@@ -125,6 +136,12 @@ pub struct StudyRow {
     pub counts: ObjectCounts,
     /// When.
     pub times: StudyTimes,
+    /// When somebody marked its result as read; `null` while it is unread. A newer result that says
+    /// something else makes it unread again.
+    #[schema(value_type = Option<String>, format = DateTime)]
+    pub read_at: Option<Timestamp>,
+    /// Kept objects of it whose file is damaged or gone, until they are sent again.
+    pub damaged_objects: i64,
 }
 
 impl StudyRow {
@@ -140,6 +157,8 @@ impl StudyRow {
             patient: PatientFacts::default(),
             counts: ObjectCounts::default(),
             times: StudyTimes::first_received(at),
+            read_at: None,
+            damaged_objects: 0,
         }
     }
 }
@@ -173,6 +192,15 @@ impl ResultSummary {
             findings: Vec::new(),
             result_generation: None,
         }
+    }
+
+    /// Whether the two say the same of the patient, of whichever round they are.
+    pub fn says_the_same(&self, other: &Self) -> bool {
+        let bare = |summary: &Self| Self {
+            result_generation: None,
+            ..summary.clone()
+        };
+        bare(self) == bare(other)
     }
 
     /// What `report`, of round `generation`, says.
@@ -334,8 +362,23 @@ pub struct Worklist {
     pub studies: Vec<StudyRow>,
     /// Studies in the whole list.
     pub total: i64,
+    /// Unread studies with a critical result, listed here or not.
+    pub critical_unread: i64,
+    /// Studies that were marked as read.
+    pub read: i64,
     /// Kept objects that cannot be read.
     pub unreadable_objects: i64,
+}
+
+/// What became of the wish to mark a study as read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Marked {
+    /// It is as wished.
+    Done,
+    /// No such study.
+    Unknown,
+    /// Its newest result is not the one that was read, or there is none.
+    OtherResult,
 }
 
 /// A round of analysis that is over.
@@ -375,11 +418,16 @@ pub struct Changes {
     pub studies: Vec<StudyRow>,
     /// Problems to add.
     pub problems: Vec<Problem>,
+    /// Files that were damaged or gone and are whole again.
+    pub mended: Vec<PathBuf>,
 }
 
 impl Changes {
     /// Nothing to write.
     pub fn is_empty(&self) -> bool {
-        self.objects.is_empty() && self.studies.is_empty() && self.problems.is_empty()
+        self.objects.is_empty()
+            && self.studies.is_empty()
+            && self.problems.is_empty()
+            && self.mended.is_empty()
     }
 }

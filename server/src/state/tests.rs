@@ -59,7 +59,7 @@ fn report(uid: &Uid) -> StudyReport {
 }
 
 #[tokio::test]
-async fn the_worklist_is_ordered_by_priority_then_by_age_and_paged() {
+async fn the_worklist_is_ordered_by_priority_then_newest_first_and_paged() {
     let folder = tempfile::tempdir().unwrap();
     let state = State::open(folder.path()).await.unwrap();
     let studies = vec![
@@ -74,11 +74,11 @@ async fn the_worklist_is_ordered_by_priority_then_by_age_and_paged() {
         ..Changes::default()
     };
     state.write(&changes).await.unwrap();
-    let list = state.worklist(10, 0).await.unwrap();
+    let list = state.worklist(10, 0, false).await.unwrap();
     let order: Vec<i64> = list.studies.iter().map(|study| study.internal_id).collect();
-    assert_eq!(order, [5, 3, 4, 2, 1]);
+    assert_eq!(order, [5, 3, 2, 4, 1]);
     assert_eq!(list.studies[4], studies[0], "what was written is read");
-    let page = state.worklist(2, 1).await.unwrap();
+    let page = state.worklist(2, 1, false).await.unwrap();
     assert_eq!(page.studies[0].internal_id, 3);
     assert_eq!((page.studies.len(), page.total), (2, 5));
     assert_eq!(state.internal_id_max().await.unwrap(), 5);
@@ -110,6 +110,120 @@ async fn results_outlive_a_restart_and_supersede_one_another() {
     assert!(state.report(&study.study_uid, 1).await.unwrap().is_some());
     assert!(state.report(&study.study_uid, 3).await.unwrap().is_none());
     assert!(state.unfinished().await.unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn the_newest_unread_critical_stands_first_and_read_ones_leave_the_list() {
+    let folder = tempfile::tempdir().unwrap();
+    let state = State::open(folder.path()).await.unwrap();
+    let report = report(&uid("1.1"));
+    for number in 1..=222 {
+        let mut study = study(number, Priority::Critical, 1_000 + number);
+        study.result = ResultSummary::of(&report, 1);
+        study.result.priority = Priority::Critical;
+        state.write_result(&study, 1, &report, at(1)).await.unwrap();
+    }
+    let list = state.worklist(200, 0, false).await.unwrap();
+    assert_eq!(list.studies[0].internal_id, 222, "the newest stands first");
+    assert_eq!((list.total, list.critical_unread, list.read), (222, 222, 0));
+
+    let mark = async |number: i64, generation| {
+        let uid = uid(&format!("1.{number}"));
+        state.mark_read(&uid, generation, at(9)).await.unwrap()
+    };
+    assert_eq!(mark(222, 1).await, Marked::Done);
+    assert_eq!(mark(222, 1).await, Marked::Done, "twice is once");
+    assert_eq!(mark(221, 2).await, Marked::OtherResult);
+    assert_eq!(mark(777, 1).await, Marked::Unknown);
+    let list = state.worklist(200, 0, false).await.unwrap();
+    assert_eq!(list.studies[0].internal_id, 221);
+    assert_eq!((list.total, list.critical_unread, list.read), (221, 221, 1));
+    let all = state.worklist(1_000, 0, true).await.unwrap();
+    assert_eq!(all.total, 222, "nothing is deleted");
+    assert_eq!(all.studies[221].internal_id, 222, "read ones stand last");
+    assert_eq!(all.studies[221].read_at, Some(at(9)));
+    state.close().await;
+
+    let state = State::open(folder.path()).await.unwrap();
+    assert_eq!(state.worklist(1, 0, false).await.unwrap().read, 1);
+    assert_eq!(
+        state.mark_unread(&uid("1.222")).await.unwrap(),
+        Marked::Done
+    );
+    let list = state.worklist(1, 0, false).await.unwrap();
+    assert_eq!(list.studies[0].internal_id, 222);
+}
+
+#[tokio::test]
+async fn a_newer_result_makes_a_study_unread_only_where_it_says_something_else() {
+    let folder = tempfile::tempdir().unwrap();
+    let state = State::open(folder.path()).await.unwrap();
+    let mut study = study(1, Priority::Urgent, 10);
+    let report = report(&study.study_uid);
+    let mut write = async |generation: i64, because: &str| {
+        study.generation = generation;
+        study.result = ResultSummary::of(&report, generation);
+        study.result.priority_because = vec![because.to_owned()];
+        let written = state.write_result(&study, generation, &report, at(1));
+        written.await.unwrap();
+        let row = state.study_row(&study.study_uid).await.unwrap().unwrap();
+        row.read_at.is_some()
+    };
+    assert!(!write(1, "blood").await);
+    let marked = state.mark_read(&uid("1.1"), 1, at(2)).await.unwrap();
+    assert_eq!(marked, Marked::Done);
+    assert!(write(2, "blood").await, "the same again");
+    assert!(!write(3, "more blood").await, "another result");
+}
+
+#[tokio::test]
+async fn a_write_that_fails_gives_its_connection_back_and_the_trouble_is_told_until_it_is_over() {
+    let folder = tempfile::tempdir().unwrap();
+    let state = State::open(folder.path()).await.unwrap();
+    let changes = Changes {
+        studies: vec![study(1, Priority::Unknown, 1)],
+        ..Changes::default()
+    };
+    // As a statement that fails within a transaction that SQLite has ended by itself.
+    let mut writing = writing::Writing::begin(&state, &state.writer)
+        .await
+        .unwrap();
+    sqlx::raw_sql("DELETE FROM studies; ROLLBACK; INSERT INTO nowhere VALUES (1)")
+        .execute(&mut *writing)
+        .await
+        .unwrap_err();
+    drop(writing);
+    state.write(&changes).await.unwrap();
+    // As one that fails and leaves the transaction open, with its lock.
+    let mut writing = writing::Writing::begin(&state, &state.writer)
+        .await
+        .unwrap();
+    sqlx::query("DELETE FROM studies")
+        .execute(&mut *writing)
+        .await
+        .unwrap();
+    drop(writing);
+    let report = report(&uid("1.1"));
+    let row = study(1, Priority::Unknown, 1);
+    state.write_result(&row, 1, &report, at(1)).await.unwrap();
+
+    // A limit on the pages of the file does to SQLite what a full disk does.
+    let mut tight = state.writer.acquire().await.unwrap();
+    sqlx::raw_sql("PRAGMA max_page_count = 1")
+        .execute(&mut *tight)
+        .await
+        .unwrap();
+    drop(tight);
+    let many = (2..2_000).map(|number| study(number, Priority::Unknown, 1));
+    let many = Changes {
+        studies: many.collect(),
+        ..Changes::default()
+    };
+    state.write(&many).await.unwrap_err();
+    assert_eq!(state.trouble(), Some(Trouble::Full));
+    state.write(&many).await.unwrap(); // on a new connection, which has no such limit
+    assert_eq!(state.trouble(), None);
+    assert_eq!(state.worklist(1, 0, false).await.unwrap().total, 1_999);
 }
 
 #[tokio::test]
@@ -197,9 +311,57 @@ async fn a_database_that_another_program_changed_is_an_error_that_names_the_colu
         .execute(&state.writer)
         .await
         .unwrap();
-    let error = state.worklist(1, 0).await.unwrap_err().to_string();
+    let error = state.worklist(1, 0, false).await.unwrap_err().to_string();
     assert!(
         error.contains("asleep") && error.contains("state"),
         "{error}"
     );
+}
+
+#[tokio::test]
+async fn a_damage_is_told_with_its_cure_and_stays_known_whatever_else_can_be_written() {
+    let folder = tempfile::tempdir().unwrap();
+    let state = State::open(folder.path()).await.unwrap();
+    let row = study(1, Priority::Unknown, 1);
+    let report = report(&row.study_uid);
+    state.write_result(&row, 1, &report, at(1)).await.unwrap();
+    let page = sqlx::query_scalar("SELECT rootpage FROM sqlite_master WHERE name = 'reports'");
+    let page: i64 = page.fetch_one(&state.writer).await.unwrap();
+    state.close().await;
+    assert_eq!(State::inspect(folder.path()).await.unwrap(), Some(1));
+
+    let path = folder.path().join("tez.sqlite");
+    let mut bytes = std::fs::read(&path).unwrap();
+    let from = usize::try_from(page - 1).unwrap() * 4_096;
+    bytes[from..from + 4_096].fill(0xA5);
+    std::fs::write(&path, bytes).unwrap();
+    let looked = State::inspect(folder.path()).await.unwrap_err();
+    assert_eq!(Trouble::of(&looked), Some(Trouble::Damaged), "{looked}");
+    let state = State::open(folder.path()).await.unwrap();
+    assert_eq!(state.trouble(), None, "the page was not asked for yet");
+    let error = state.study(&row.study_uid).await.unwrap_err().to_string();
+    assert!(error.contains("move tez.sqlite"), "{error}");
+    let changes = Changes {
+        studies: vec![study(2, Priority::Unknown, 1)],
+        ..Changes::default()
+    };
+    state.write(&changes).await.unwrap();
+    assert_eq!(state.trouble(), Some(Trouble::Damaged));
+    state
+        .write_result(&row, 2, &report, at(1))
+        .await
+        .unwrap_err();
+}
+
+#[tokio::test]
+async fn what_is_no_database_is_not_opened_and_said() {
+    let folder = tempfile::tempdir().unwrap();
+    assert_eq!(State::inspect(folder.path()).await.unwrap(), None);
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
+    std::fs::write(folder.path().join("tez.sqlite"), [7; 8_192]).unwrap();
+    let opened = State::open(folder.path()).await.unwrap_err();
+    let looked = State::inspect(folder.path()).await.unwrap_err();
+    for error in [opened, looked] {
+        assert_eq!(Trouble::of(&error), Some(Trouble::Damaged), "{error}");
+    }
 }

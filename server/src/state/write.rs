@@ -1,12 +1,15 @@
 //! What is written, and in which transactions.
 
+use std::path::{Path, PathBuf};
+
 use jiff::Timestamp;
 use models::report::StudyReport;
 use models::triage::Priority;
 use pipeline::uid::Uid;
-use sqlx::{Any, Transaction};
+use sqlx::AnyConnection;
 
-use super::{Changes, ObjectRow, Problem, State, StateError, StudyRow};
+use super::writing::Writing;
+use super::{Changes, Marked, ObjectRow, Problem, ResultSummary, State, StateError, StudyRow};
 use crate::intake::{Channel, Receipt};
 
 impl State {
@@ -19,21 +22,154 @@ impl State {
         if changes.is_empty() {
             return Ok(());
         }
-        let mut transaction = self.writer.begin().await?;
+        let written = self.write_all(changes).await;
+        self.condition.wrote(&written);
+        written
+    }
+
+    async fn write_all(&self, changes: &Changes) -> Result<(), StateError> {
+        let mut writing = Writing::begin(self, &self.writer).await?;
         for object in &changes.objects {
-            self.insert_object(&mut transaction, object).await?;
+            self.insert_object(&mut writing, object).await?;
         }
         for study in &changes.studies {
-            upsert_study(&mut transaction, study).await?;
+            upsert_study(&mut writing, study).await?;
         }
         for problem in &changes.problems {
-            self.insert_problem(&mut transaction, problem).await?;
+            self.insert_problem(&mut writing, problem).await?;
         }
-        Ok(transaction.commit().await?)
+        for path in &changes.mended {
+            sqlx::query("DELETE FROM damages WHERE path = $1")
+                .bind(self.stored_path(path))
+                .execute(&mut *writing)
+                .await?;
+        }
+        writing.commit().await
+    }
+
+    /// The files at `paths` are whole again.
+    ///
+    /// # Errors
+    ///
+    /// [`StateError`]; then nothing of it was written.
+    pub async fn mended(&self, paths: &[PathBuf]) -> Result<(), StateError> {
+        let changes = Changes {
+            mended: paths.to_vec(),
+            ..Changes::default()
+        };
+        self.write(&changes).await
+    }
+
+    /// A kept file is damaged or gone, as `problem` says in words and `kind` in one.
+    ///
+    /// # Errors
+    ///
+    /// [`StateError`]; then nothing of it was written.
+    pub async fn write_damage(&self, problem: &Problem, kind: &str) -> Result<(), StateError> {
+        let write = async {
+            let mut writing = Writing::begin(self, &self.writer).await?;
+            let path = problem.path.as_deref().unwrap_or(Path::new(""));
+            sqlx::query(
+                "INSERT INTO damages (path, study_uid, kind, found_at) VALUES ($1, $2, $3, $4)
+                 ON CONFLICT (path) DO NOTHING",
+            )
+            .bind(self.stored_path(path))
+            .bind(problem.study_uid.as_ref().map(Uid::as_str))
+            .bind(kind)
+            .bind(problem.at.as_millisecond())
+            .execute(&mut *writing)
+            .await?;
+            self.insert_problem(&mut writing, problem).await?;
+            writing.commit().await
+        };
+        let written = write.await;
+        self.condition.wrote(&written);
+        written
+    }
+
+    /// Tries whether the database can be written, and waits for it no longer than for a lock.
+    ///
+    /// # Errors
+    ///
+    /// [`StateError`]: it cannot.
+    pub async fn try_writing(&self) -> Result<(), StateError> {
+        let tried = self.write_mark().await;
+        self.condition.wrote(&tried);
+        tried
+    }
+
+    async fn write_mark(&self) -> Result<(), StateError> {
+        let mut writing = Writing::begin(self, &self.writer).await?;
+        sqlx::query("UPDATE tries SET number = number + 1")
+            .execute(&mut *writing)
+            .await?;
+        writing.commit().await
+    }
+
+    /// Marks study `uid` as read, if its newest result is that of round `result_generation`.
+    ///
+    /// # Errors
+    ///
+    /// [`StateError`]; then nothing of it was written.
+    pub async fn mark_read(
+        &self,
+        uid: &Uid,
+        result_generation: i64,
+        at: Timestamp,
+    ) -> Result<Marked, StateError> {
+        if self.study_row(uid).await?.is_none() {
+            return Ok(Marked::Unknown);
+        }
+        let mark = async {
+            let mut writing = Writing::begin(self, &self.result_writer).await?;
+            let done = sqlx::query(
+                "INSERT INTO reads (study_uid, result_generation, read_at)
+                 SELECT uid, result_generation, $3 FROM studies
+                     WHERE uid = $1 AND result_generation = $2
+                 ON CONFLICT (study_uid) DO UPDATE SET
+                     result_generation = excluded.result_generation",
+            )
+            .bind(uid.as_str())
+            .bind(result_generation)
+            .bind(at.as_millisecond())
+            .execute(&mut *writing)
+            .await?;
+            writing.commit().await?;
+            Ok(done.rows_affected())
+        };
+        let marked: Result<u64, StateError> = mark.await;
+        self.condition.wrote(&marked);
+        Ok(match marked? {
+            0 => Marked::OtherResult,
+            _ => Marked::Done,
+        })
+    }
+
+    /// Takes the mark back that study `uid` was read.
+    ///
+    /// # Errors
+    ///
+    /// [`StateError`]; then nothing of it was written.
+    pub async fn mark_unread(&self, uid: &Uid) -> Result<Marked, StateError> {
+        if self.study_row(uid).await?.is_none() {
+            return Ok(Marked::Unknown);
+        }
+        let mark = async {
+            let mut writing = Writing::begin(self, &self.result_writer).await?;
+            sqlx::query("DELETE FROM reads WHERE study_uid = $1")
+                .bind(uid.as_str())
+                .execute(&mut *writing)
+                .await?;
+            writing.commit().await
+        };
+        let marked = mark.await;
+        self.condition.wrote(&marked);
+        marked.map(|()| Marked::Done)
     }
 
     /// Writes the result of a study's present round together with the study, durably, and marks
-    /// the results of earlier rounds as superseded.
+    /// the results of earlier rounds as superseded. Where it says something else than the result
+    /// before, the study is unread again.
     ///
     /// # Errors
     ///
@@ -45,8 +181,20 @@ impl State {
         report: &StudyReport,
         at: Timestamp,
     ) -> Result<(), StateError> {
+        let written = self.write_round(study, generation, report, at).await;
+        self.condition.wrote(&written);
+        written
+    }
+
+    async fn write_round(
+        &self,
+        study: &StudyRow,
+        generation: i64,
+        report: &StudyReport,
+        at: Timestamp,
+    ) -> Result<(), StateError> {
         let json = serde_json::to_string(report)?;
-        let mut transaction = self.result_writer.begin().await?;
+        let mut writing = Writing::begin(self, &self.result_writer).await?;
         sqlx::query(
             "UPDATE reports SET superseded_at = $1
              WHERE study_uid = $2 AND generation < $3 AND superseded_at IS NULL",
@@ -54,7 +202,7 @@ impl State {
         .bind(at.as_millisecond())
         .bind(study.study_uid.as_str())
         .bind(generation)
-        .execute(&mut *transaction)
+        .execute(&mut *writing)
         .await?;
         sqlx::query(
             "INSERT INTO reports (study_uid, generation, report, created_at) VALUES ($1, $2, $3, $4)
@@ -65,15 +213,16 @@ impl State {
         .bind(generation)
         .bind(json)
         .bind(at.as_millisecond())
-        .execute(&mut *transaction)
+        .execute(&mut *writing)
         .await?;
-        upsert_study(&mut transaction, study).await?;
-        Ok(transaction.commit().await?)
+        keep_or_take_back_reading(&mut writing, study, generation).await?;
+        upsert_study(&mut writing, study).await?;
+        writing.commit().await
     }
 
     async fn insert_object(
         &self,
-        transaction: &mut Transaction<'_, Any>,
+        connection: &mut AnyConnection,
         object: &ObjectRow,
     ) -> Result<(), StateError> {
         sqlx::query(
@@ -107,14 +256,14 @@ impl State {
                 .map(serde_json::to_string)
                 .transpose()?,
         )
-        .execute(&mut **transaction)
+        .execute(&mut *connection)
         .await?;
         Ok(())
     }
 
     async fn insert_problem(
         &self,
-        transaction: &mut Transaction<'_, Any>,
+        connection: &mut AnyConnection,
         problem: &Problem,
     ) -> Result<(), StateError> {
         sqlx::query(
@@ -127,16 +276,37 @@ impl State {
         .bind(problem.path.as_deref().map(|path| self.stored_path(path)))
         .bind(problem.peer.as_str())
         .bind(serde_json::to_string(&problem.reason)?)
-        .execute(&mut **transaction)
+        .execute(&mut *connection)
         .await?;
         Ok(())
     }
 }
 
-async fn upsert_study(
-    transaction: &mut Transaction<'_, Any>,
+/// Before the study's new summary is written: does it say what the one before said?
+async fn keep_or_take_back_reading(
+    connection: &mut AnyConnection,
     study: &StudyRow,
+    generation: i64,
 ) -> Result<(), StateError> {
+    let before: Option<String> = sqlx::query_scalar("SELECT summary FROM studies WHERE uid = $1")
+        .bind(study.study_uid.as_str())
+        .fetch_optional(&mut *connection)
+        .await?;
+    let before: Option<ResultSummary> = before.and_then(|json| serde_json::from_str(&json).ok());
+    let query = if before.is_some_and(|before| before.says_the_same(&study.result)) {
+        "UPDATE reads SET result_generation = $2 WHERE study_uid = $1"
+    } else {
+        "DELETE FROM reads WHERE study_uid = $1 AND result_generation < $2"
+    };
+    sqlx::query(query)
+        .bind(study.study_uid.as_str())
+        .bind(generation)
+        .execute(&mut *connection)
+        .await?;
+    Ok(())
+}
+
+async fn upsert_study(connection: &mut AnyConnection, study: &StudyRow) -> Result<(), StateError> {
     let facts = &study.patient;
     let times = &study.times;
     let millisecond = |at: Timestamp| at.as_millisecond();
@@ -168,7 +338,7 @@ async fn upsert_study(
         .bind(times.analysis_started.map(millisecond))
         .bind(times.analysed.map(millisecond))
         .bind(study.interruptions)
-        .execute(&mut **transaction)
+        .execute(&mut *connection)
         .await?;
     Ok(())
 }
@@ -218,5 +388,6 @@ fn receipt_text(receipt: Receipt) -> &'static str {
         Receipt::New => "new",
         Receipt::Duplicate => "duplicate",
         Receipt::Conflict => "conflict",
+        Receipt::Mended => "mended",
     }
 }

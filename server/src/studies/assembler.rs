@@ -1,6 +1,7 @@
 //! The task that owns the studies: its turns, and what it takes in.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -48,6 +49,8 @@ pub(super) struct Assembler {
     pub(super) alarms: BTreeSet<(Duration, Uid)>,
     /// Studies that wait for a worker.
     pub(super) queue: BTreeSet<Place>,
+    /// Studies that were given to a worker so far.
+    pub(super) starts: u64,
     /// Studies that workers have.
     pub(super) busy: usize,
     /// The one study that a worker has is to stay alone: Tez ended under it before.
@@ -78,6 +81,7 @@ impl Assembler {
             homes: BTreeMap::new(),
             alarms: BTreeSet::new(),
             queue: BTreeSet::new(),
+            starts: 0,
             busy: 0,
             alone: false,
             checks: JoinSet::new(),
@@ -96,7 +100,9 @@ impl Assembler {
         }
         let known = self.parts.state.known_paths().await?;
         let is_new = |one: &RecoveredObject| !known.contains(&one.object.path);
-        let unknown: Vec<_> = on_disk.into_iter().filter(is_new).collect();
+        let mut unknown: Vec<_> = on_disk.into_iter().filter(is_new).collect();
+        // As they came, so that a database that is made again tells the same.
+        unknown.sort_by(RecoveredObject::came_before);
         let studies = self.open.len();
         tracing::info!(
             studies,
@@ -104,9 +110,12 @@ impl Assembler {
             "taken up from the last stop"
         );
         for batch in unknown.chunks(BATCH_EVENTS_MAX) {
-            let (batch, limits, at) = (batch.to_vec(), Arc::clone(&self.limits), self.now());
+            let (times, limits, at) = (came_at(batch), Arc::clone(&self.limits), self.now());
+            let batch = batch.to_vec();
             let scanned = spawn_blocking(move || scan_recovered(batch, at, &limits)).await;
-            self.take_in(scanned.unwrap_or_default()).await;
+            let scanned = scanned.unwrap_or_default().into_iter();
+            let dated = scanned.map(|one| one.received(&times, at)).collect();
+            self.take_in(dated).await;
             self.end_turn().await;
         }
         self.end_turn().await;
@@ -228,8 +237,12 @@ impl Assembler {
         if object.row.receipt == Receipt::Duplicate {
             return;
         }
+        if object.row.receipt == Receipt::Mended {
+            self.take_mended(object).await;
+            return;
+        }
         if let Some(uid) = object.row.study_uid.clone() {
-            self.open_study(&uid).await;
+            self.open_study(&uid, object.row.received_at).await;
             self.add_to_study(&uid, &object.row, object.header, object.disagreement);
         }
         self.turn.changes.objects.push(object.row);
@@ -291,7 +304,7 @@ impl Assembler {
         if !known {
             return;
         }
-        self.open_study(&uid).await;
+        self.open_study(&uid, self.now()).await;
         self.turn.changes.problems.push(Problem {
             at: self.now(),
             study_uid: Some(uid.clone()),
@@ -308,6 +321,23 @@ impl Assembler {
         self.happen(&uid, StudyEvent::InstanceArrived, moment);
     }
 
+    /// A file that was damaged or gone is whole again: its study is as it was received, and is
+    /// analysed again, for an analysis in between may have been without it.
+    async fn take_mended(&mut self, object: ScannedObject) {
+        let row = object.row;
+        self.turn.changes.mended.push(row.path.clone());
+        if let Some(uid) = row.study_uid.clone() {
+            self.open_study(&uid, row.received_at).await;
+            self.fill(&uid).await;
+            if let Some(study) = self.open.get_mut(&uid) {
+                study.revision += 1;
+            }
+            let moment = self.moment(&row.peer);
+            self.happen(&uid, StudyEvent::InstanceArrived, moment);
+        }
+        self.turn.changes.objects.push(row);
+    }
+
     fn tell_unreadable(&mut self, row: &ObjectRow, reason: &Reason) {
         telemetry::count_unreadable();
         tracing::warn!(
@@ -321,7 +351,7 @@ impl Assembler {
     }
 
     /// Holds the study in memory with the headers of its objects, whatever was known of it.
-    async fn open_study(&mut self, uid: &Uid) {
+    async fn open_study(&mut self, uid: &Uid, at: Timestamp) {
         if let Some(study) = self.open.get(uid) {
             if study.objects.is_none() {
                 self.fill(uid).await;
@@ -336,13 +366,13 @@ impl Assembler {
                     .insert(uid.clone(), Study::parked(row, Phase::Done));
                 self.fill(uid).await;
             }
-            None => self.start_study(uid),
+            None => self.start_study(uid, at),
         }
     }
 
-    fn start_study(&mut self, uid: &Uid) {
+    fn start_study(&mut self, uid: &Uid, at: Timestamp) {
         self.internal_id_last += 1;
-        let study = Study::new(uid.clone(), self.internal_id_last, self.now());
+        let study = Study::new(uid.clone(), self.internal_id_last, at);
         tracing::info!(study = study.row.internal_id, "a new study");
         self.turn.told.push(What::StudyReceiving {
             study: study.reference(),
@@ -414,6 +444,26 @@ fn homeless_description(row: &ObjectRow) -> String {
         (peer, _) => peer,
     };
     format!("Unreadable objects from {sender} that name no study")
+}
+
+/// When each object came, by its file.
+fn came_at(objects: &[RecoveredObject]) -> BTreeMap<PathBuf, Timestamp> {
+    let dated = objects
+        .iter()
+        .map(|one| (one.object.path.clone(), one.came_at));
+    dated.collect()
+}
+
+impl Scanned {
+    /// The same, as received when its file was written; by a clock that was ahead, `now`.
+    fn received(mut self, times: &BTreeMap<PathBuf, Timestamp>, now: Timestamp) -> Self {
+        if let Self::Object(object) = &mut self
+            && let Some(at) = times.get(&object.row.path)
+        {
+            object.row.received_at = (*at).min(now);
+        }
+        self
+    }
 }
 
 /// Takes what the intake told, not before `until`. Nothing is lost if this is dropped half-way.

@@ -34,7 +34,9 @@ impl Assembler {
             Action::Nothing => {}
             Action::WakeAt(end) => self.set_alarm(uid, end),
             Action::TakeBack(end) => {
-                self.queue.remove(&study.place());
+                if let Some(place) = study.queued_as.take() {
+                    self.queue.remove(&place);
+                }
                 self.receive_again(uid, false);
                 self.set_alarm(uid, end);
             }

@@ -23,7 +23,7 @@ use crate::config::AssemblyConfig;
 use crate::events::Events;
 use crate::intake::IntakeEvent;
 use crate::objects::RecoveredObject;
-use crate::state::{State, StateError};
+use crate::state::{State, StateError, Trouble};
 use crate::worker::{MakeAnalyse, Workers};
 
 use assembler::Assembler;
@@ -32,6 +32,8 @@ use pipeline::limits::Limits;
 /// Longest wait for running analyses when Tez is stopped; what is not done by then is done again
 /// after the next start.
 const STOP_SECONDS_MAX: u64 = 10;
+/// Time beyond that for writing out what is known; less while the database takes nothing.
+const WRITE_SECONDS_MAX: u64 = 3;
 
 /// What the studies are assembled with.
 #[derive(Clone)]
@@ -72,6 +74,7 @@ pub enum StartError {
 /// The running task.
 #[derive(Debug)]
 pub struct Studies {
+    state: State,
     stop: oneshot::Sender<()>,
     task: JoinHandle<()>,
 }
@@ -98,18 +101,41 @@ impl Studies {
             &done_sender,
         )
         .map_err(StartError::Thread)?;
+        let state = parts.state.clone();
         let mut assembler = Assembler::new(parts, workers).await?;
         assembler.recover(on_disk).await?;
         let (stop, stopped) = oneshot::channel();
         let task = tokio::spawn(assembler.run(intake, done, stopped));
-        Ok(Self { stop, task })
+        Ok(Self { state, stop, task })
     }
 
     /// Takes in what the intake has told so far, waits a moment for running analyses, and ends.
+    ///
+    /// It does not wait for a database that takes nothing: every acknowledged object is on disk, and
+    /// the next start reads those again that the database does not know.
     pub async fn stop(self) {
+        let seconds = match self.state.trouble() {
+            None => STOP_SECONDS_MAX + WRITE_SECONDS_MAX,
+            Some(_) => WRITE_SECONDS_MAX,
+        };
         // The task also ends when the intake is gone; then nobody hears this, and nobody needs to.
         drop(self.stop);
-        if let Err(error) = self.task.await {
+        let mut task = self.task;
+        let ended = match tokio::time::timeout(Duration::from_secs(seconds), &mut task).await {
+            Ok(ended) => ended,
+            Err(_elapsed) => {
+                let trouble = self.state.trouble().map(Trouble::label);
+                tracing::warn!(
+                    trouble,
+                    "not everything was written into the database; the next start reads it from the objects"
+                );
+                task.abort();
+                task.await
+            }
+        };
+        if let Err(error) = ended
+            && !error.is_cancelled()
+        {
             tracing::error!(%error, "the task of the studies failed");
         }
     }

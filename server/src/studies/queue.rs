@@ -15,8 +15,11 @@ use crate::worker::{Done, Job, Objects, not_analysed};
 
 /// Waiting studies whose headers are kept; those behind them are read again when their turn comes.
 const HELD_STUDIES_MAX: usize = 8;
-/// Pause before the database is tried again.
-const RETRY_TIME: Duration = Duration::from_secs(1);
+/// One start in so many takes the study that came first, the others the one that came last.
+const OLDEST_EVERY_STARTS: u64 = 4;
+/// Pause before the database is tried again; doubled with every try, up to the second one.
+const RETRY_TIME: Duration = Duration::from_millis(500);
+const RETRY_TIME_MAX: Duration = Duration::from_secs(4);
 
 impl Assembler {
     pub(super) fn enqueue(&mut self, uid: &Uid) {
@@ -26,11 +29,21 @@ impl Assembler {
         };
         study.row.state = StudyState::Queued;
         study.row.times.queued = Some(now);
-        self.queue.insert(study.place());
-        if self.queue.len() > HELD_STUDIES_MAX {
+        let place = study.place();
+        study.queued_as = Some(place.clone());
+        self.queue.insert(place);
+        self.turn.changed.insert(uid.clone());
+        self.put_away();
+    }
+
+    /// Keeps the headers of the newest few of a long queue, and leaves the others to the disk.
+    fn put_away(&mut self) {
+        if self.queue.len() > HELD_STUDIES_MAX
+            && let Some((.., uid)) = self.queue.iter().rev().nth(HELD_STUDIES_MAX)
+            && let Some(study) = self.open.get_mut(uid)
+        {
             study.objects = None;
         }
-        self.turn.changed.insert(uid.clone());
     }
 
     /// Gives waiting studies to free workers, as jobs that are sent when the turn ends.
@@ -58,14 +71,26 @@ impl Assembler {
 
     /// Takes the next study from the queue, if it may start now. One under which Tez ended before
     /// is analysed alone, so that another end is put down to it and to no other.
+    ///
+    /// The newest goes first: after an outage, a rebuild or a flood from an archive, the patient who
+    /// is in the scanner now does not wait behind hundreds that are hours old. Every fourth start
+    /// takes the one that came first, so that none waits for ever.
     fn next_to_start(&mut self) -> Option<Uid> {
         let suspect = self.queue.first()?.0 > 0;
         let places = if suspect { 1 } else { self.workers.count() };
         if self.alone || self.busy >= places {
             return None;
         }
-        let (.., uid) = self.queue.pop_first()?;
-        Some(uid)
+        self.starts = self.starts.wrapping_add(u64::from(!suspect));
+        let oldest = suspect || self.starts.is_multiple_of(OLDEST_EVERY_STARTS);
+        let place = if oldest {
+            self.queue.first()
+        } else {
+            self.queue.iter().rfind(|place| place.0 == 0)
+        };
+        let place = place.cloned()?;
+        self.queue.remove(&place);
+        Some(place.3)
     }
 
     async fn job_objects(&self, uid: &Uid) -> Objects {
@@ -170,18 +195,31 @@ impl Assembler {
     }
 
     /// Tries until the database does it: the objects are safe on disk, and as long as this waits,
-    /// the intake's channel fills and senders are told to come again.
+    /// the intake's channel fills and senders are told to come again. Nothing that the turn changed
+    /// is given up; when Tez is stopped meanwhile, the next start reads it from the objects again.
     pub(super) async fn insist<T, F>(&self, act: impl Fn() -> F) -> T
     where
         F: Future<Output = Result<T, StateError>>,
     {
+        let clock = &self.parts.clock;
+        let mut pause = RETRY_TIME;
+        let mut failures = 0_u32;
         loop {
             match act().await {
-                Ok(value) => return value,
-                Err(error) => tracing::error!(%error, "the database is tried again in a second"),
+                Ok(value) => {
+                    if failures > 0 {
+                        tracing::info!(failures, "the database works again");
+                    }
+                    return value;
+                }
+                Err(error) => {
+                    let again_seconds = pause.as_secs_f64();
+                    tracing::error!(%error, again_seconds, "the database failed and is tried again");
+                }
             }
-            let clock = &self.parts.clock;
-            clock.sleep_until(clock.monotonic() + RETRY_TIME).await;
+            failures += 1;
+            clock.sleep_until(clock.monotonic() + pause).await;
+            pause = (pause * 2).min(RETRY_TIME_MAX);
         }
     }
 }

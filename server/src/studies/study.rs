@@ -22,7 +22,8 @@ use crate::worker::{Headers, read_headers};
 /// enough, for each try costs one end of Tez, and those come last: see [`Study::place`].
 pub(super) const INTERRUPTIONS_MAX: i64 = 20;
 
-/// A place in the queue; the least is analysed first.
+/// A place in the queue: interruptions, the time of the last object, the study's number. Those with
+/// the fewest interruptions come first; of them mostly the newest: see `next_to_start`.
 pub(super) type Place = (i64, Timestamp, i64, Uid);
 
 /// A study that is received, waits, or is analysed.
@@ -34,6 +35,8 @@ pub(super) struct Study {
     pub(super) objects: Option<Objects>,
     /// Where it stands in the table of [`pipeline::assembly`].
     pub(super) phase: Phase,
+    /// Where it stands in the queue, while it does: later objects do not move it there.
+    pub(super) queued_as: Option<Place>,
     /// When it is looked at again, if it is.
     pub(super) alarm: Option<Duration>,
     /// Grows with every image, so that an answer about an older stack is told apart.
@@ -81,6 +84,7 @@ impl Study {
             row,
             objects: None,
             phase,
+            queued_as: None,
             alarm: None,
             revision: 0,
         }
@@ -95,12 +99,11 @@ impl Study {
         }
     }
 
-    /// Its place in the queue: first those under which Tez did not end, then oldest complete.
+    /// Its place in the queue.
     pub(super) fn place(&self) -> Place {
-        let times = &self.row.times;
         (
             self.row.interruptions,
-            times.complete.unwrap_or(times.received_first),
+            self.row.times.received_last,
             self.row.internal_id,
             self.row.study_uid.clone(),
         )
@@ -122,7 +125,7 @@ impl Study {
         let counts = &mut self.row.counts;
         counts.objects += 1;
         counts.images += i64::from(added.image);
-        self.row.times.received_last = at;
+        self.row.times.received_last = self.row.times.received_last.max(at);
         self.revision += u64::from(added.image);
         let objects = self.objects.get_or_insert_default();
         let known = !objects.uids.insert(instance.sop_instance_uid.clone());

@@ -201,7 +201,7 @@ impl Scene {
 
     /// The studies that workers have.
     async fn analysing(&self) -> Vec<String> {
-        let list = self.state.worklist(100, 0).await.unwrap().studies;
+        let list = self.state.worklist(100, 0, false).await.unwrap().studies;
         let busy = list.iter().filter(|row| row.state == StudyState::Analysing);
         let mut uids: Vec<_> = busy.map(|row| row.study_uid.to_string()).collect();
         uids.sort();
@@ -318,6 +318,7 @@ impl Object<'_> {
         RecoveredObject {
             sop_instance_uid: uid(self.sop),
             object: self.write(folder),
+            came_at: Timestamp::UNIX_EPOCH,
         }
     }
 }
@@ -447,7 +448,7 @@ async fn an_object_that_cannot_be_read_is_kept_told_and_listed() {
     assert_eq!(
         scene
             .state
-            .worklist(10, 0)
+            .worklist(10, 0, false)
             .await
             .unwrap()
             .unreadable_objects,
@@ -539,7 +540,7 @@ async fn an_object_that_was_not_taken_is_missing_from_its_study_also_after_a_res
     let said = |study: &StudyDetails| study.study.result.reasons[0].text.clone();
     let study = scene.until(|study| study.study.state.is_terminal()).await;
     assert_eq!(said(&study), "1 objects, 1 missing");
-    assert_eq!(scene.state.worklist(9, 0).await.unwrap().total, 1);
+    assert_eq!(scene.state.worklist(9, 0, false).await.unwrap().total, 1);
     scene.studies.stop().await;
 
     let mut scene = Scene::start(folder.path()).await;
@@ -575,7 +576,7 @@ async fn objects_that_name_no_study_have_one_row_for_each_session_and_it_is_foun
     for _ in 0..2 {
         scene.told("study_analysed").await;
     }
-    let listed = scene.state.worklist(10, 0).await.unwrap().studies;
+    let listed = scene.state.worklist(10, 0, false).await.unwrap().studies;
     let counts: Vec<_> = listed.iter().map(|row| row.counts.objects).collect();
     assert_eq!(counts, [2, 1]);
     for row in &listed {
@@ -594,7 +595,7 @@ async fn objects_that_name_no_study_have_one_row_for_each_session_and_it_is_foun
         ..Setup::default()
     };
     let scene = Scene::start_with(other.path(), setup).await;
-    let listed = scene.state.worklist(10, 0).await.unwrap().studies;
+    let listed = scene.state.worklist(10, 0, false).await.unwrap().studies;
     let counts: Vec<_> = listed.iter().map(|row| row.counts.objects).collect();
     assert_eq!(counts, [3]);
     scene.studies.stop().await;
@@ -941,9 +942,89 @@ async fn studies_under_which_tez_ended_come_last_and_each_alone() {
         scene.told("study_analysed").await;
         *running = scene.analysing().await;
     }
-    assert_eq!(running[0], ["1.2", "1.3"]);
+    assert_eq!(running[0], ["1.3", "1.4"], "the newest first");
     assert_eq!(running.each_ref().map(Vec::len), [2, 2, 1, 1, 1, 0]);
     assert_eq!([&running[3][..], &running[4][..]], [["1.9"], ["1.7"]]);
+    scene.studies.stop().await;
+}
+
+#[tokio::test]
+async fn the_newest_study_goes_before_the_backlog_and_every_fourth_start_takes_the_oldest() {
+    let folder = tempfile::tempdir().unwrap();
+    let state = State::open(folder.path()).await.unwrap();
+    let backlog = (1..=9_i64).map(|number| {
+        let at = Timestamp::from_second(1_000 * number).unwrap();
+        let mut row = Study::new(uid(&format!("2.{number}")), number, at).row;
+        row.state = StudyState::Queued;
+        row
+    });
+    let changes = Changes {
+        studies: backlog.collect(),
+        ..Changes::default()
+    };
+    state.write(&changes).await.unwrap();
+    state.close().await;
+    let mut scene = Scene::start_held(folder.path()).await;
+    assert_eq!(scene.told("study_analysing").await["study_uid"], "2.9");
+    scene.receive_slice().await;
+    scene.told("study_queued").await;
+    let mut order = Vec::new();
+    for _ in 0..9 {
+        scene.word.send(()).unwrap();
+        let told = scene.told("study_analysing").await;
+        order.push(told["study_uid"].as_str().unwrap().to_owned());
+    }
+    let expected = [
+        "1.1", "2.8", "2.1", "2.7", "2.6", "2.5", "2.2", "2.4", "2.3",
+    ];
+    assert_eq!(order, expected);
+    scene.word.send(()).unwrap();
+    scene.told("study_analysed").await;
+    scene.studies.stop().await;
+}
+
+#[tokio::test]
+async fn studies_found_on_disk_keep_the_times_and_the_order_in_which_they_came() {
+    let folder = tempfile::tempdir().unwrap();
+    let found = |study, sop, second| {
+        let object = Object {
+            study,
+            sop,
+            ..Object::default()
+        };
+        RecoveredObject {
+            came_at: Timestamp::from_second(second).unwrap(),
+            ..object.recovered(folder.path())
+        }
+    };
+    let on_disk = vec![
+        found("3.2", "3.2.1", 5_000),
+        found("3.1", "3.1.2", 2_000),
+        found("3.1", "3.1.1", 1_000),
+        found("3.9", "3.9.1", 9_000_000_000),
+    ];
+    let setup = Setup {
+        on_disk,
+        ..Setup::default()
+    };
+    let scene = Scene::start_with(folder.path(), setup).await;
+    let times = |row: &crate::state::StudyRow| {
+        let times = &row.times;
+        let seconds = (
+            times.received_first.as_second(),
+            times.received_last.as_second(),
+        );
+        (row.internal_id, seconds)
+    };
+    let row = async |study| scene.state.study_row(&uid(study)).await.unwrap().unwrap();
+    assert_eq!(times(&row("3.1").await), (1, (1_000, 2_000)));
+    assert_eq!(times(&row("3.2").await), (2, (5_000, 5_000)));
+    let now = scene.clock.now().as_second();
+    assert_eq!(
+        times(&row("3.9").await),
+        (3, (now, now)),
+        "not in the future"
+    );
     scene.studies.stop().await;
 }
 
@@ -961,5 +1042,41 @@ async fn a_new_slice_makes_a_study_forget_its_interruptions() {
     let study = scene.until(|study| study.study.counts.images == 1).await;
     assert_eq!(study.study.interruptions, 0);
     scene.word.send(()).unwrap();
+    scene.studies.stop().await;
+}
+
+#[tokio::test]
+async fn a_mended_object_has_its_study_analysed_again_and_is_no_conflict() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut scene = Scene::start(folder.path()).await;
+    scene.receive_slice().await;
+    scene.told("study_analysed").await;
+    let path = slice("1.1.1.1").write(folder.path()).path;
+    let problem = crate::state::Problem {
+        at: Timestamp::UNIX_EPOCH,
+        study_uid: Some(uid("1.1")),
+        sop_instance_uid: None,
+        path: Some(path),
+        peer: String::new(),
+        reason: Reason::new(ReasonCode::DamagedFile, "damaged"),
+    };
+    scene.state.write_damage(&problem, "damaged").await.unwrap();
+    let study = scene.until(|study| study.study.damaged_objects == 1).await;
+    assert!(study.study.state.is_terminal());
+    let mended = Object {
+        receipt: Receipt::Mended,
+        ..slice("1.1.1.1")
+    };
+    scene.store(2, mended).await;
+    assert_eq!(scene.told("study_receiving").await["reopened"], true);
+    scene.quiet();
+    assert_eq!(scene.told("study_analysed").await["generation"], 2);
+    let study = scene.until(|study| study.study.state.is_terminal()).await;
+    assert_eq!(study.study.damaged_objects, 0);
+    assert_eq!(
+        (study.study.counts.objects, study.study.counts.conflicts),
+        (1, 0)
+    );
+    assert_eq!(study.report.unwrap()["reasons"][0]["text"], "1 objects");
     scene.studies.stop().await;
 }

@@ -6,10 +6,11 @@ const POLL_MS = 15_000;       // finds a connection that died without a word
 const FETCH_MS_MAX = 8_000;
 const VERDICTS_SHOWN_MAX = 200;
 const EVENT_TYPES = ["study_receiving", "study_complete", "study_queued", "study_analysing", "study_analysed",
-  "study_not_analysed", "result_superseded", "object_unreadable", "object_conflict", "reset"];
+  "study_not_analysed", "study_marked", "result_superseded", "object_unreadable", "object_conflict", "reset"];
 
 const byId = (id) => document.getElementById(id);
-const view = { limit: PAGE_STUDIES, known: new Map(), updatedAt: null, connected: false, clockOffsetMs: 0, first: true, tried: false };
+const view = { limit: PAGE_STUDIES, known: new Map(), updatedAt: null, connected: false, clockOffsetMs: 0, first: true, tried: false,
+  withRead: false, alarms: new Map() };
 
 // ---- small things ----
 
@@ -145,51 +146,97 @@ function row(study) {
       el("span", { class: "dim" }, `${objects}${conflicts}`), patient.institution_name && el("span", { class: "dim" }, patient.institution_name)],
     stateCell(study),
   ];
-  const node = el("tr", { role: "row", class: tone });
+  if (study.read_at) cells[0].push(el("span", { class: "dim" }, `Read ${dateTime(study.read_at)}`));
+  if (study.damaged_objects > 0) {
+    cells[3].push(el("span", { class: "dim" }, `${study.damaged_objects} of them damaged or lost on the disk: send the study again`));
+  }
+  if (study.result_generation !== null) cells[4].push(readButton(study));
+  const node = el("tr", { role: "row", class: study.read_at ? `${tone} read` : tone });
   node.append(...cells.map((cell) => el("td", { role: "cell" }, ...cell.filter(Boolean))));
   return node;
+}
+
+/** Marks a study as read, or takes the mark back: never more than a mark. */
+function readButton(study) {
+  const text = study.read_at ? "Mark as unread" : "Mark as read";
+  const button = el("button", { type: "button", class: "small", "aria-label": `${text}: ${personName(study.patient.name)}` }, text);
+  button.onclick = async () => {
+    button.disabled = true;
+    const path = `/api/v1/studies/${study.study_uid}/read`;
+    try {
+      const answer = study.read_at ? await fetch(path, { method: "DELETE" })
+        : await fetch(`${path}?result_generation=${study.result_generation}`, { method: "PUT" });
+      if (!answer.ok) openDialog("Not marked", [el("p", {}, (await answer.json()).detail ?? answer.statusText)]);
+    } catch {
+      openDialog("Not marked", [el("p", {}, "Tez does not answer. Try again.")]);
+    }
+    button.disabled = false;
+    refresh();
+  };
+  return button;
 }
 
 // ---- the list ----
 
 function showList(list) {
   const focused = document.activeElement?.dataset?.uid;
+  const arrived = [];
   const rows = list.studies.map((study) => {
     const node = row(study);
     const before = view.known.get(study.study_uid);
     const now = `${study.priority} ${study.state}`;
     if (!view.first && before !== now) {
       node.classList.add("new");
-      if (before === undefined || !before.startsWith(study.priority)) announce(study);
+      if (before === undefined || !before.startsWith(study.priority)) arrived.push(study);
     }
+    view.alarms.delete(study.study_uid);
     view.known.set(study.study_uid, now);
     return node;
   });
   view.first = false;
+  announce(arrived);
   byId("rows").replaceChildren(...rows);
   if (focused) document.querySelector(`a[data-uid="${CSS.escape(focused)}"]`)?.focus();
   byId("empty").hidden = list.total > 0;
   showCounts(list);
+  // What is wrong is told with the list, and does not wait for the next look at the service.
+  const told = (list.problems ?? []).join(" ");
+  if (told !== view.problems) { view.problems = told; showService(); }
 }
 
 function showCounts(list) {
   const count = (test) => list.studies.filter(test).length;
-  const critical = count((study) => study.result_generation !== null && study.priority === "critical");
+  const critical = list.critical_unread;
   const unread = list.unreadable_objects;
   const parts = [`${list.total} ${list.total === 1 ? "study" : "studies"}`];
   if (list.total > list.studies.length) parts.push(`first ${list.studies.length} shown`);
-  if (critical) parts.push(`${critical} critical`);
+  if (critical) parts.push(`${critical} critical unread`);
   const not = count((study) => study.state === "not_analysed");
   if (not) parts.push(`${not} not analysed`);
   if (unread) parts.push(`${unread} unreadable ${unread === 1 ? "object" : "objects"}`);
   byId("counts").textContent = parts.join(" · ");
+  byId("show-read").hidden = list.read === 0 && !view.withRead;
+  byId("show-read").textContent = view.withRead ? "Hide read" : `Show read (${list.read})`;
   byId("more").hidden = list.total <= list.studies.length || view.limit >= 1000;
   document.title = critical ? `(${critical} critical) Tez worklist` : "Tez worklist";
 }
 
-function announce(study) {
-  if (study.result_generation === null || !["critical", "urgent"].includes(study.priority)) return;
-  byId("arrivals").textContent = `${capital(study.priority)}: ${personName(study.patient.name)}`;
+/** Tells of all that came in at once, not only of the last. */
+function announce(studies) {
+  const told = studies.filter((study) => study.result_generation !== null && ["critical", "urgent"].includes(study.priority))
+    .map((study) => `${capital(study.priority)}: ${personName(study.patient.name)}`);
+  if (told.length > 0) byId("arrivals").textContent = told.join(". ");
+}
+
+/** An alarm that stands too far down to be on the page is told all the same. */
+async function announceUnlisted() {
+  for (const uid of [...view.alarms.keys()]) {
+    view.alarms.delete(uid);
+    try {
+      const study = await getJson(`/api/v1/studies/${uid}`);
+      if (!study.read_at) announce([study]);
+    } catch { /* The next look at the list shows whether Tez answers. */ }
+  }
 }
 
 let refreshing = null;
@@ -197,9 +244,10 @@ let again = false;
 /** Reads the list; several calls during one reading make one more. */
 async function refresh() {
   if (refreshing) { again = true; return; }
-  refreshing = getJson(`/api/v1/worklist?limit=${view.limit}`);
+  refreshing = getJson(`/api/v1/worklist?limit=${view.limit}&read=${view.withRead}`);
   try {
     showList(await refreshing);
+    announceUnlisted();
     view.updatedAt = new Date();
   } catch {
     view.tried = true;
@@ -256,11 +304,19 @@ function listen() {
   };
   let waiting = null;
   for (const type of EVENT_TYPES) {
-    source.addEventListener(type, () => {
+    source.addEventListener(type, (event) => {
+      if (type === "study_analysed") noteAlarm(event.data);
       waiting ??= setTimeout(() => { waiting = null; refresh(); refreshDialog(); }, 150);
     });
   }
   view.source = source;
+}
+
+function noteAlarm(data) {
+  try {
+    const told = JSON.parse(data);
+    if (["critical", "urgent"].includes(told.priority)) view.alarms.set(told.study_uid, true);
+  } catch { /* Not an event of Tez: nothing to tell. */ }
 }
 
 /** Finds out when the line is dead although nothing said so, and when it lives again. */
@@ -458,6 +514,7 @@ function wireUpload() {
 
 wireUpload();
 byId("more").onclick = () => { view.limit = Math.min(view.limit + PAGE_STUDIES, 1000); refresh(); };
+byId("show-read").onclick = () => { view.withRead = !view.withRead; refresh(); };
 byId("problems-button").onclick = showProblems;
 byId("close").onclick = () => byId("dialog").close();
 byId("dialog").onclose = () => { if (openUid()) history.replaceState(null, "", location.pathname); };

@@ -129,3 +129,79 @@ async fn a_stop_closes_idle_connections_and_waits_for_a_request_in_flight() {
     assert_eq!(Answer::read(upload).await.status, 202);
     timeout(PATIENCE, rig.served).await.unwrap().unwrap();
 }
+
+const HEALTH: &[u8] = b"GET /healthz HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_host_that_takes_all_its_connections_leaves_the_others_theirs() {
+    let config = HttpConfig {
+        connections_max: 40,
+        connections_per_address_max: 3,
+        ..HttpConfig::default()
+    };
+    let rig = Rig::with_config(config).await;
+    let mut silent = Vec::new();
+    for _ in 0..3 {
+        silent.push(rig.send_from("127.0.0.2", b"").await);
+    }
+    let told = Answer::read(rig.send_from("127.0.0.2", HEALTH).await).await;
+    assert!(
+        told.problem(503, "busy")
+            .contains("connections_per_address_max")
+    );
+    for _ in 0..60 {
+        silent.push(rig.send_from("127.0.0.2", b"").await);
+    }
+    let other = Answer::read(rig.send_from("127.0.0.3", HEALTH).await).await;
+    assert_eq!(other.status, 200, "{other:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_host_that_takes_all_its_uploads_leaves_the_others_theirs() {
+    let config = HttpConfig {
+        uploads_per_address_max: 1,
+        ..HttpConfig::default()
+    };
+    let rig = Rig::with_config(config).await;
+    let file = dicom("1.1", "1.2.3");
+    let head = format!(
+        "POST /api/v1/uploads HTTP/1.1\r\nHost: 127.0.0.1\r\n{}\r\n",
+        uploads::file_of_bytes(file.len())
+    );
+    let whole = [head.as_bytes(), &file].concat();
+    let _held = rig.send_from("127.0.0.2", &whole[..=head.len()]).await;
+    rig.takes_an_upload().await;
+    let refused = Answer::read(rig.send_from("127.0.0.2", &whole).await).await;
+    assert!(
+        refused
+            .problem(503, "busy")
+            .contains("uploads_per_address_max")
+    );
+    let other = Answer::read(rig.send_from("127.0.0.3", &whole).await).await;
+    assert_eq!(other.status, 202, "{other:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_upload_of_a_byte_at_a_time_is_cut_off() {
+    let config = HttpConfig {
+        idle_seconds_max: 1,
+        upload_bytes_per_second_min: 1_000,
+        ..HttpConfig::default()
+    };
+    let rig = Rig::with_config(config).await;
+    let stream = rig
+        .begin(uploads::POST, &uploads::file_of_bytes(5_000))
+        .await;
+    let (mut ear, mut mouth) = stream.into_split();
+    let dribble = tokio::spawn(async move {
+        while mouth.write_all(b"X").await.is_ok() {
+            sleep(Duration::from_millis(50)).await;
+        }
+    });
+    let mut heard = Vec::new();
+    let ended = timeout(PATIENCE, ear.read_to_end(&mut heard)).await;
+    drop(ended.expect("it is cut off"));
+    let heard = String::from_utf8(heard).unwrap();
+    assert!(heard.starts_with("HTTP/1.1 408"), "{heard}");
+    dribble.await.unwrap();
+}

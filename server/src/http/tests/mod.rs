@@ -149,6 +149,15 @@ impl Rig {
         self.send(head.as_bytes()).await
     }
 
+    /// Sends `bytes` as another host would.
+    async fn send_from(&self, host: &str, bytes: &[u8]) -> TcpStream {
+        let socket = tokio::net::TcpSocket::new_v4().unwrap();
+        socket.bind(format!("{host}:0").parse().unwrap()).unwrap();
+        let mut stream = socket.connect(self.address).await.unwrap();
+        drop(stream.write_all(bytes).await);
+        stream
+    }
+
     /// Opens a connection and sends `bytes` as they are.
     async fn send(&self, bytes: &[u8]) -> TcpStream {
         let mut stream = TcpStream::connect(self.address).await.unwrap();

@@ -284,6 +284,7 @@ async fn every_documented_path_is_routed_and_the_document_is_the_served_one() {
         "/api/v1/objects/problems",
         "/api/v1/objects/unreadable",
         "/api/v1/studies/{study_uid}",
+        "/api/v1/studies/{study_uid}/read",
         "/api/v1/studies/{study_uid}/reports/{generation}",
         "/api/v1/uploads",
         "/api/v1/worklist",
@@ -336,4 +337,56 @@ fn the_openapi_document_in_docs_is_the_one_of_the_code() {
         kept == made,
         "docs/openapi.json is out of date: run this test with TEZ_UPDATE_GOLDEN=1 and look at the difference"
     );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_study_is_marked_as_read_with_the_result_that_was_read_and_the_mark_is_taken_back() {
+    let rig = Rig::start().await;
+    let row = study("1.2.3", "Doe^Jane");
+    let reasons = vec![Reason::new(ReasonCode::NotCt, "an ultrasound")];
+    let report = crate::worker::not_analysed(&uid("1.2.3"), reasons);
+    let mut with_result = row.clone();
+    with_result.result = crate::state::ResultSummary::of(&report, 1);
+    let changes = Changes {
+        studies: vec![row],
+        ..Changes::default()
+    };
+    rig.state.write(&changes).await.unwrap();
+    let put = async |query: &str| {
+        let path = format!("/api/v1/studies/1.2.3/read{query}");
+        rig.call("PUT", &path, &[], b"").await
+    };
+    put("?result_generation=1")
+        .await
+        .problem(409, "other_result");
+    let at = jiff::Timestamp::UNIX_EPOCH;
+    let written = rig.state.write_result(&with_result, 1, &report, at);
+    written.await.unwrap();
+    put("").await.problem(400, "bad_query");
+    put("?result_generation=2")
+        .await
+        .problem(409, "other_result");
+    let mut events = rig.events.subscribe(None).live;
+    assert_eq!(put("?result_generation=1").await.status, 204);
+    let told = serde_json::to_value(events.recv().await.unwrap()).unwrap();
+    assert_eq!(
+        (&told["type"], &told["read"]),
+        (&"study_marked".into(), &true.into())
+    );
+    let list = rig.get("/api/v1/worklist").await.json();
+    assert_eq!((&list["total"], &list["read"]), (&0.into(), &1.into()));
+    let all = rig.get("/api/v1/worklist?read=true").await.json();
+    assert_eq!(all["total"], 1);
+    assert!(all["studies"][0]["read_at"].is_string(), "{all}");
+    let foreign = [("Origin", "https://evil.example")];
+    let path = "/api/v1/studies/1.2.3/read";
+    rig.call("DELETE", path, &foreign, b"")
+        .await
+        .problem(403, "origin_not_allowed");
+    assert_eq!(rig.call("DELETE", path, &[], b"").await.status, 204);
+    assert_eq!(rig.get("/api/v1/worklist").await.json()["total"], 1);
+    let unknown = "/api/v1/studies/1.2.4/read";
+    rig.call("DELETE", unknown, &[], b"")
+        .await
+        .problem(404, "not_found");
 }
