@@ -1,6 +1,7 @@
 //! Whose objects are these? A Study Instance UID should name one patient's study; where senders
 //! give it to two patients, they are never taken for one.
 
+use crate::content::ContentHasher;
 use crate::instance::{Instance, StudyHeader};
 use crate::reason::{Reason, ReasonCode};
 use crate::uid::Uid;
@@ -18,11 +19,30 @@ pub struct Identity {
 impl Identity {
     /// Of Patient ID (0010,0020), Patient's Name (0010,0010) and Patient's Birth Date (0010,0030).
     pub fn of(header: &StudyHeader) -> Self {
+        Self::stated(
+            &header.patient_id,
+            &header.patient_name,
+            &header.patient_birth_date,
+        )
+    }
+
+    /// Of an ID, a name and a birth date as they were written.
+    pub fn stated(id: &str, name: &str, birth_date: &str) -> Self {
         Self {
-            id: normal(&header.patient_id),
-            name: normal(&header.patient_name),
-            birth_date: normal(&header.patient_birth_date),
+            id: normal(id),
+            name: normal(name),
+            birth_date: normal(birth_date),
         }
+    }
+
+    /// A UID for a row of this patient's, where `study_uid` is another's too.
+    pub fn study_uid(&self, study_uid: &Uid) -> Uid {
+        let mut hasher = ContentHasher::new(study_uid.as_str());
+        for part in [&self.id, &self.name, &self.birth_date] {
+            hasher.update(part.as_bytes());
+            hasher.update(&[0]);
+        }
+        hasher.finish().to_uid()
     }
 
     /// Whether both may be one patient. An ID that is stated decides, unless name and birth date
@@ -166,17 +186,15 @@ impl Patients {
     }
 }
 
-/// What is said of each study of `patients` patients that share `study_uid`.
-pub fn shared_study(patients: usize, study_uid: &Uid) -> Option<Reason> {
-    (patients > 1).then(|| {
-        Reason::new(
-            ReasonCode::SharedStudyUid,
-            format!(
-                "Study Instance UID {study_uid} is shared by {patients} patients; this is the study of \
-                 one of them. Which object is whose goes by their headers alone: ask the sender."
-            ),
-        )
-    })
+/// What is said of the study of each of several patients that share `study_uid`.
+pub fn shared_study(study_uid: &Uid) -> Reason {
+    Reason::new(
+        ReasonCode::SharedStudyUid,
+        format!(
+            "Study Instance UID {study_uid} is shared by several patients; this is the study of one of \
+             them. Which object is whose goes by their headers alone: ask the sender."
+        ),
+    )
 }
 
 /// The patient's age at the study, years, by Patient's Age (0010,1010) or else by birth date and

@@ -19,6 +19,7 @@ use models::runtime::Network;
 use pipeline::instance::Instance;
 use pipeline::intake::read_object;
 use pipeline::limits::Limits;
+use pipeline::patient::shared_study;
 use pipeline::reason::{Reason, ReasonCode};
 use pipeline::uid::Uid;
 use pipeline::unread::{Received, UnreadObject};
@@ -127,6 +128,8 @@ pub enum Objects {
 pub struct Job {
     /// Which study, and which round of it.
     pub study: StudyRef,
+    /// Its Study Instance UID, where other patients share it: that of the row was made for it.
+    pub shared_study_uid: Option<Uid>,
     /// What it consists of.
     pub objects: Objects,
 }
@@ -250,13 +253,15 @@ impl Worker {
 
     /// The report of `job`; a panic becomes one too, and the next study gets a fresh session.
     fn report(&self, job: &Job, analyse: &mut Option<Box<dyn Analyse>>) -> StudyReport {
-        let uid = &job.study.study_uid;
+        let shared = job.shared_study_uid.as_ref();
+        let uid = shared.unwrap_or(&job.study.study_uid);
+        let doubts: Vec<Reason> = shared.map(shared_study).into_iter().collect();
         let attempt = catch_unwind(AssertUnwindSafe(|| {
             let headers = self.headers(&job.objects);
             let study = StudyObjects {
                 study_uid: uid,
                 received: headers.received(),
-                doubts: &[],
+                doubts: &doubts,
             };
             analyse.get_or_insert_with(|| (self.make)()).analyse(study)
         }));
@@ -342,6 +347,7 @@ mod tests {
                 internal_id: 1,
                 generation: 1,
             },
+            shared_study_uid: None,
             objects: Objects::Paths(Vec::new(), Vec::new()),
         }
     }

@@ -73,7 +73,8 @@ pub fn instances_of(folder: &Path) -> Vec<Instance> {
 pub fn reports_of(instances: Vec<Instance>, network: &mut Network) -> Vec<StudyReport> {
     let study_uid = instances[0].study_uid.clone();
     let patients = by_patient(instances, Vec::new());
-    let doubts: Vec<Reason> = shared_study(patients.len(), &study_uid)
+    let doubts: Vec<Reason> = (patients.len() > 1)
+        .then(|| shared_study(&study_uid))
         .into_iter()
         .collect();
     let watch = Watch {

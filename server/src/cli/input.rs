@@ -358,7 +358,8 @@ fn by_study(objects: Vec<Object>) -> Vec<Study> {
 /// Patients whose objects came under one Study Instance UID are studies of their own.
 fn by_patient(study: Study) -> Vec<Study> {
     let patients = patient::by_patient(study.instances, study.unread);
-    let doubts: Vec<Reason> = patient::shared_study(patients.len(), &study.uid)
+    let doubts: Vec<Reason> = (patients.len() > 1)
+        .then(|| patient::shared_study(&study.uid))
         .into_iter()
         .collect();
     patients

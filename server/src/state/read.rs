@@ -34,6 +34,7 @@ macro_rules! select_study {
 }
 
 const ONE_STUDY: &str = select_study!("WHERE uid = $1");
+const SHARING: &str = select_study!("WHERE shared_study_uid = $1 ORDER BY internal_id");
 /// In the order of an index, so that only what is shown is sorted.
 const UNREAD: &str = select_study!(
     "WHERE reads.read_at IS NULL
@@ -89,6 +90,20 @@ impl State {
             .await
             .noted(self)?;
         row.as_ref().map(study_row).transpose()
+    }
+
+    /// The rows of all patients that share the Study Instance UID `uid`.
+    ///
+    /// # Errors
+    ///
+    /// [`StateError`].
+    pub async fn sharing(&self, uid: &Uid) -> Result<Vec<StudyRow>, StateError> {
+        let rows = sqlx::query(SHARING)
+            .bind(uid.as_str())
+            .fetch_all(&self.readers)
+            .await
+            .noted(self)?;
+        rows.iter().map(study_row).collect()
     }
 
     /// Everything about one study; `None` if it is unknown.
@@ -372,6 +387,7 @@ impl<T> Noted<T> for Result<T, sqlx::Error> {
 fn study_row(row: &AnyRow) -> Result<StudyRow, StateError> {
     Ok(StudyRow {
         study_uid: uid(row, "uid")?,
+        shared_study_uid: uid_if_any(row, "shared_study_uid")?,
         internal_id: row.try_get("internal_id")?,
         state: state(row)?,
         generation: row.try_get("generation")?,

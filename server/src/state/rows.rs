@@ -8,6 +8,7 @@ use models::report::StudyReport;
 use models::triage::Priority;
 use pipeline::content::ContentHash;
 use pipeline::instance::StudyHeader;
+use pipeline::patient::Identity;
 use pipeline::reason::Reason;
 use pipeline::uid::Uid;
 use serde::{Deserialize, Serialize};
@@ -115,9 +116,13 @@ pub struct KnownObject {
 /// A study as the worklist shows it.
 #[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
 pub struct StudyRow {
-    /// Study Instance UID.
+    /// Study Instance UID; where several patients share one, that of the first, and for each other
+    /// one a UID made for this row.
     #[schema(value_type = String)]
     pub study_uid: Uid,
+    /// The Study Instance UID as it was sent, where several patients share it.
+    #[schema(value_type = Option<String>)]
+    pub shared_study_uid: Option<Uid>,
     /// Number of the study in logs.
     pub internal_id: i64,
     /// Where it stands.
@@ -149,6 +154,7 @@ impl StudyRow {
     pub fn new(study_uid: Uid, internal_id: i64, at: Timestamp) -> Self {
         Self {
             study_uid,
+            shared_study_uid: None,
             internal_id,
             state: StudyState::Receiving,
             generation: 1,
@@ -238,6 +244,34 @@ pub struct PatientFacts {
     pub study_description: String,
     /// Institution Name.
     pub institution_name: String,
+}
+
+impl PatientFacts {
+    /// Fills what is empty by what `header` says.
+    pub fn complete_from(&mut self, header: &StudyHeader) {
+        let says = Self::from(header);
+        for (known, said) in [
+            (&mut self.name, says.name),
+            (&mut self.id, says.id),
+            (&mut self.birth_date, says.birth_date),
+            (&mut self.sex, says.sex),
+            (&mut self.age, says.age),
+            (&mut self.accession_number, says.accession_number),
+            (&mut self.study_date, says.study_date),
+            (&mut self.study_time, says.study_time),
+            (&mut self.study_description, says.study_description),
+            (&mut self.institution_name, says.institution_name),
+        ] {
+            if known.is_empty() {
+                *known = said;
+            }
+        }
+    }
+
+    /// What tells the patient from others.
+    pub fn identity(&self) -> Identity {
+        Identity::stated(&self.id, &self.name, &self.birth_date)
+    }
 }
 
 impl From<&StudyHeader> for PatientFacts {

@@ -338,6 +338,7 @@ async fn upsert_study(connection: &mut AnyConnection, study: &StudyRow) -> Resul
         .bind(times.analysis_started.map(millisecond))
         .bind(times.analysed.map(millisecond))
         .bind(study.interruptions)
+        .bind(study.shared_study_uid.as_ref().map(Uid::as_str))
         .execute(&mut *connection)
         .await?;
     Ok(())
@@ -347,9 +348,10 @@ const UPSERT_STUDY: &str = "INSERT INTO studies (uid, internal_id, state, genera
         priority_rank, summary, result_generation, patient_name, patient_id, patient_birth_date,
         patient_sex, patient_age, accession_number, study_date, study_time, study_description,
         institution_name, object_count, image_count, conflict_count, received_first_at,
-        received_last_at, complete_at, queued_at, analysis_started_at, analysed_at, interruptions)
+        received_last_at, complete_at, queued_at, analysis_started_at, analysed_at, interruptions,
+        shared_study_uid)
     VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19,
-        $20, $21, $22, $23, $24, $25, $26, $27)
+        $20, $21, $22, $23, $24, $25, $26, $27, $28)
     ON CONFLICT (uid) DO UPDATE SET
         state = excluded.state, generation = excluded.generation,
         priority_rank = excluded.priority_rank, summary = excluded.summary,
@@ -363,7 +365,8 @@ const UPSERT_STUDY: &str = "INSERT INTO studies (uid, internal_id, state, genera
         received_first_at = excluded.received_first_at,
         received_last_at = excluded.received_last_at, complete_at = excluded.complete_at,
         queued_at = excluded.queued_at, analysis_started_at = excluded.analysis_started_at,
-        analysed_at = excluded.analysed_at, interruptions = excluded.interruptions";
+        analysed_at = excluded.analysed_at, interruptions = excluded.interruptions,
+        shared_study_uid = excluded.shared_study_uid";
 
 /// The worklist's order as a number: first is read first.
 fn priority_rank(priority: Priority) -> i64 {

@@ -7,8 +7,9 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use pipeline::assembly::{StudyEvent, StudyState as Phase};
-use pipeline::instance::Instance;
+use pipeline::instance::{Instance, StudyHeader};
 use pipeline::limits::Limits;
+use pipeline::patient::Identity;
 use pipeline::reason::Reason;
 use pipeline::uid::Uid;
 use pipeline::unread::UnreadObject;
@@ -237,15 +238,86 @@ impl Assembler {
         if object.row.receipt == Receipt::Duplicate {
             return;
         }
+        self.find_patient(&mut object).await;
         if object.row.receipt == Receipt::Mended {
             self.take_mended(object).await;
             return;
         }
         if let Some(uid) = object.row.study_uid.clone() {
-            self.open_study(&uid, object.row.received_at).await;
             self.add_to_study(&uid, &object.row, object.header, object.disagreement);
         }
         self.turn.changes.objects.push(object.row);
+    }
+
+    /// Names the row that `object` belongs to, and opens its study: where a Study Instance UID is
+    /// shared by several patients, each has a row of its own.
+    async fn find_patient(&mut self, object: &mut ScannedObject) {
+        let Some(uid) = object.row.study_uid.clone() else {
+            return;
+        };
+        let header = match &object.header {
+            Ok(instance) => &instance.study,
+            Err(unread) => &unread.study,
+        };
+        let row_uid = self.row_of(&uid, header, object.row.received_at).await;
+        if let Some(session) = object.session {
+            self.sessions
+                .entry(session)
+                .or_default()
+                .insert(row_uid.clone());
+        }
+        object.row.study_uid = Some(row_uid);
+    }
+
+    /// The row of study `uid` for the patient that `header` names, its study opened.
+    async fn row_of(&mut self, uid: &Uid, header: &StudyHeader, at: Timestamp) -> Uid {
+        self.open_study(uid, at).await;
+        let identity = Identity::of(header);
+        let may_be = |study: &Study| study.may_be_of(&identity);
+        if self.open.get(uid).is_none_or(may_be) {
+            return uid.clone();
+        }
+        let state = self.parts.state.clone();
+        let shared = |study: &&Study| study.row.shared_study_uid.as_ref() == Some(uid);
+        let open = self
+            .open
+            .values()
+            .filter(shared)
+            .find(|study| may_be(study));
+        let open = open.map(|study| study.row.study_uid.clone());
+        let known = if open.is_some() {
+            open
+        } else {
+            let rows = self.insist(|| state.sharing(uid)).await;
+            let is_theirs = |row: &StudyRow| row.patient.identity().may_be(&identity);
+            rows.into_iter().find(is_theirs).map(|row| row.study_uid)
+        };
+        let row_uid = known.unwrap_or_else(|| identity.study_uid(uid));
+        self.open_study(&row_uid, at).await;
+        for one in [uid, &row_uid] {
+            self.mark_shared(one, uid);
+        }
+        row_uid
+    }
+
+    /// Says of the row `row_uid` that others share its Study Instance UID `uid`: what was found
+    /// without that is found again with it.
+    fn mark_shared(&mut self, row_uid: &Uid, uid: &Uid) {
+        let Some(study) = self.open.get_mut(row_uid) else {
+            return;
+        };
+        if study.row.shared_study_uid.is_some() {
+            return;
+        }
+        study.row.shared_study_uid = Some(uid.clone());
+        study.revision += 1;
+        tracing::warn!(
+            study = study.row.internal_id,
+            "its Study Instance UID is shared by several patients"
+        );
+        self.turn.changed.insert(row_uid.clone());
+        let moment = self.moment("");
+        self.happen(row_uid, StudyEvent::InstanceArrived, moment);
     }
 
     fn add_to_study(
@@ -304,7 +376,7 @@ impl Assembler {
         if !known {
             return;
         }
-        self.open_study(&uid, self.now()).await;
+        let uid = self.row_of(&uid, &object.study, self.now()).await;
         self.turn.changes.problems.push(Problem {
             at: self.now(),
             study_uid: Some(uid.clone()),
@@ -327,7 +399,6 @@ impl Assembler {
         let row = object.row;
         self.turn.changes.mended.push(row.path.clone());
         if let Some(uid) = row.study_uid.clone() {
-            self.open_study(&uid, row.received_at).await;
             self.fill(&uid).await;
             if let Some(study) = self.open.get_mut(&uid) {
                 study.revision += 1;

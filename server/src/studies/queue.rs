@@ -59,12 +59,17 @@ impl Assembler {
             study.row.state = StudyState::Analysing;
             study.row.times.analysis_started = Some(now);
             self.alone = study.row.interruptions > 0;
+            let shared_study_uid = study.row.shared_study_uid.clone();
             let study = study.reference();
             self.turn.told.push(What::StudyAnalysing {
                 study: study.clone(),
             });
             self.busy += 1;
-            jobs.push(Job { study, objects });
+            jobs.push(Job {
+                study,
+                shared_study_uid,
+                objects,
+            });
         }
         jobs
     }

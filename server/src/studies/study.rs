@@ -9,12 +9,13 @@ use jiff::Timestamp;
 use pipeline::assembly::StudyState as Phase;
 use pipeline::instance::Instance;
 use pipeline::limits::Limits;
+use pipeline::patient::Identity;
 use pipeline::reason::{Reason, ReasonCode};
 use pipeline::uid::Uid;
 use pipeline::unread::UnreadObject;
 
 use crate::events::StudyRef;
-use crate::state::{PatientFacts, StudyRow};
+use crate::state::StudyRow;
 use crate::worker::{Headers, read_headers};
 
 /// After so many interruptions a study is no longer tried by itself. High, for a study may be
@@ -121,7 +122,7 @@ impl Study {
             image: instance.pixels.is_some(),
             ..Added::default()
         };
-        added.problems.extend(self.patient_problem(&instance));
+        self.row.patient.complete_from(&instance.study);
         let counts = &mut self.row.counts;
         counts.objects += 1;
         counts.images += i64::from(added.image);
@@ -153,9 +154,7 @@ impl Study {
         limits: &Limits,
     ) -> Added {
         let may_hold_slices = object.may_hold_slices();
-        if self.row.counts.objects == 0 {
-            self.row.patient = PatientFacts::from(&object.study);
-        }
+        self.row.patient.complete_from(&object.study);
         self.row.counts.objects += 1;
         self.row.times.received_last = at;
         self.revision += u64::from(may_hold_slices);
@@ -180,22 +179,9 @@ impl Study {
         Arc::make_mut(&mut objects.headers.unread).push(object);
     }
 
-    /// Takes the first object's word for who the patient is, and tells if another one disagrees.
-    fn patient_problem(&mut self, instance: &Instance) -> Option<Reason> {
-        let says = PatientFacts::from(&instance.study);
-        let headers = self.objects.as_ref().map(|objects| &objects.headers);
-        let first_read = headers.is_none_or(|headers| headers.instances.is_empty());
-        let id = self.row.patient.id.clone();
-        let differs = !says.id.is_empty() && says.id != id;
-        if first_read {
-            // Those before it, if any, could not be read to their ends.
-            self.row.patient = says;
-        }
-        (differs && !(first_read && id.is_empty())).then(|| {
-            let text = "This object names another Patient ID than the first one of its study: \
-                        check at the sender whose study it is.";
-            Reason::new(ReasonCode::BadIdentifier, text)
-        })
+    /// Whether an object with this header may be of the study's patient.
+    pub(super) fn may_be_of(&self, identity: &Identity) -> bool {
+        self.row.patient.identity().may_be(identity)
     }
 }
 

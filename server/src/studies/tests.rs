@@ -46,6 +46,11 @@ impl Analyse for Teller {
             0 => format!("{} objects", received.instances.len()),
             _ => format!("{} objects, {missing} missing", received.instances.len()),
         };
+        let text = if study.doubts.is_empty() {
+            text
+        } else {
+            format!("{text}, doubted")
+        };
         StudyReport {
             state: ReportState::Analysed,
             priority: Priority::Urgent,
@@ -577,8 +582,9 @@ async fn objects_that_name_no_study_have_one_row_for_each_session_and_it_is_foun
         scene.told("study_analysed").await;
     }
     let listed = scene.state.worklist(10, 0, false).await.unwrap().studies;
-    let counts: Vec<_> = listed.iter().map(|row| row.counts.objects).collect();
-    assert_eq!(counts, [2, 1]);
+    let mut counts: Vec<_> = listed.iter().map(|row| row.counts.objects).collect();
+    counts.sort_unstable();
+    assert_eq!(counts, [1, 2]);
     for row in &listed {
         let description = &row.patient.study_description;
         assert!(description.contains("CT1"), "{description}");
@@ -632,14 +638,13 @@ async fn an_object_of_which_its_sender_and_its_header_disagree_is_kept_and_a_pro
 }
 
 #[tokio::test]
-async fn other_content_under_a_known_uid_and_another_patient_are_reported() {
+async fn other_content_under_a_known_uid_is_reported() {
     let folder = tempfile::tempdir().unwrap();
     let mut scene = Scene::start(folder.path()).await;
     scene.store(1, slice("1.1.1.1")).await;
     let other = Object {
         comment: "other",
         receipt: Receipt::Conflict,
-        patient_id: "P2",
         ..Object::default()
     };
     scene.store(1, other).await;
@@ -653,11 +658,76 @@ async fn other_content_under_a_known_uid_and_another_patient_are_reported() {
         .iter()
         .map(|problem| problem.reason.code)
         .collect();
-    assert_eq!(
-        codes,
-        [ReasonCode::BadIdentifier, ReasonCode::ConflictingDuplicate]
-    );
-    assert_eq!(study.study.patient.id, "P1");
+    assert_eq!(codes, [ReasonCode::ConflictingDuplicate]);
+    scene.studies.stop().await;
+}
+
+/// Of each row, by patient: its own UID, the shared one, and how many objects it has.
+async fn rows(state: &State) -> Vec<(String, String, Option<String>, i64)> {
+    let listed = state.worklist(10, 0, true).await.unwrap().studies;
+    let mut rows: Vec<_> = listed
+        .into_iter()
+        .map(|row| {
+            (
+                row.patient.id,
+                row.study_uid.to_string(),
+                row.shared_study_uid.map(|uid| uid.to_string()),
+                row.counts.objects,
+            )
+        })
+        .collect();
+    rows.sort();
+    rows
+}
+
+#[tokio::test]
+async fn patients_that_share_a_study_uid_have_a_row_each_and_both_say_so() {
+    let folder = tempfile::tempdir().unwrap();
+    // The first has a result when the second one's objects come.
+    let mut scene = Scene::with_result(folder.path()).await;
+    let objects = [("1.1.1.2", "P2"), ("1.1.1.3", "P1"), ("1.1.1.4", "P2")];
+    let objects = objects.map(|(sop, patient_id)| Object {
+        sop,
+        patient_id,
+        ..Object::default()
+    });
+    for object in objects {
+        scene.store(2, object).await;
+    }
+    scene.told("study_receiving").await;
+    scene.finish(2).await;
+    let first = scene.until(|study| study.study.counts.objects == 2).await;
+    assert_eq!(first.study.generation, 2, "found again with the doubt");
+    scene.quiet();
+    for _ in 0..2 {
+        let told = scene.told("study_analysed").await;
+        let of = uid(told["study_uid"].as_str().unwrap());
+        let study = scene.state.study(&of).await.unwrap().unwrap();
+        let report = study.report.unwrap();
+        assert_eq!(report["study_uid"], "1.1");
+        assert_eq!(report["reasons"][0]["text"], "2 objects, doubted");
+    }
+    let found = rows(&scene.state).await;
+    let shared = Some("1.1".to_owned());
+    assert_eq!(found[0], ("P1".into(), "1.1".into(), shared.clone(), 2));
+    let (id, made, other, count) = &found[1];
+    assert_eq!((id.as_str(), other, *count), ("P2", &shared, 2));
+    assert!(made.starts_with("2.25."), "{made}");
+    scene.studies.stop().await;
+
+    // The database is lost: the objects give the same rows again.
+    let other = tempfile::tempdir().unwrap();
+    let on_disk = [slice("1.1.1.1"), objects[0], objects[1], objects[2]];
+    let came = |(second, one): (i64, Object<'_>)| RecoveredObject {
+        came_at: Timestamp::from_second(second).unwrap(),
+        ..one.recovered(folder.path())
+    };
+    let setup = Setup {
+        on_disk: (1..).zip(on_disk).map(came).collect(),
+        ..Setup::default()
+    };
+    let scene = Scene::start_with(other.path(), setup).await;
+    assert_eq!(rows(&scene.state).await, found);
     scene.studies.stop().await;
 }
 
