@@ -230,7 +230,7 @@ impl Coarse {
         }
         check_shape(&mask, area_cm2)?;
         self.check_density(inside)?;
-        check_rim(&mask, &plane).map_err(|reason| with_word_on_infants(reason, &plane))?;
+        check_rim(&mask, &plane).map_err(|reason| self.with_word_on_infants(reason))?;
         check_body(&plane, area_cm2)?;
         inside.check_height()
     }
@@ -252,7 +252,7 @@ impl Coarse {
                 AREA_CM2.start(),
                 AREA_CM2.end()
             ));
-            return not_head.map_err(|reason| with_word_on_infants(reason, &plane));
+            return not_head.map_err(|reason| self.with_word_on_infants(reason));
         }
         Err(Reason::new(
             ReasonCode::ImplausibleSize,
@@ -265,6 +265,35 @@ impl Coarse {
                 AREA_CM2.end()
             ),
         ))
+    }
+
+    /// Adds to a refusal for want of bone what it may mean where the body is as large and round as a
+    /// head.
+    fn with_word_on_infants(&self, reason: Reason) -> Reason {
+        let body = self.hounsfield.mapv(|hounsfield| hounsfield > BODY_HU);
+        let planes = body.outer_iter();
+        let Some(widest) = planes.max_by_key(|plane| count(plane.iter().copied())) else {
+            return reason;
+        };
+        let piece = largest_piece(&widest.to_owned().insert_axis(Axis(0)));
+        let piece = piece.index_axis(Axis(0), 0);
+        let area_cm2 = count(piece.iter().copied()) as f64 * Self::plane_cm2();
+        let [short_mm, long_mm] = sides_mm(&piece);
+        let is_head_sized = SHORT_SIDE_MM.contains(&short_mm)
+            && LONG_SIDE_MM.contains(&long_mm)
+            && ROUNDNESS.contains(&roundness(area_cm2, short_mm, long_mm));
+        if !is_head_sized {
+            return reason;
+        }
+        Reason::new(
+            reason.code,
+            format!(
+                "{} The body is as large and round as a head ({short_mm:.0} × {long_mm:.0} mm): an \
+                 infant's skull, thin and with open sutures, looks so. Children are outside the \
+                 model's use.",
+                reason.text
+            ),
+        )
     }
 
     fn check_density(&self, inside: &Inside) -> Result<(), Reason> {
@@ -562,30 +591,6 @@ fn check_shape(mask: &ArrayView2<'_, bool>, area_cm2: f64) -> Result<(), Reason>
          rectangle, which is not the shape of a skull's inside",
         100.0 * roundness
     ))
-}
-
-/// Adds to a refusal for want of bone what it may mean where the body is as large and round as a
-/// head.
-fn with_word_on_infants(reason: Reason, plane: &ArrayView2<'_, f32>) -> Reason {
-    let body = plane.mapv(|hounsfield| hounsfield > BODY_HU);
-    let piece = largest_piece(&body.insert_axis(Axis(0)));
-    let piece = piece.index_axis(Axis(0), 0);
-    let area_cm2 = count(piece.iter().copied()) as f64 * Coarse::plane_cm2();
-    let [short_mm, long_mm] = sides_mm(&piece);
-    let is_head_sized = SHORT_SIDE_MM.contains(&short_mm)
-        && LONG_SIDE_MM.contains(&long_mm)
-        && ROUNDNESS.contains(&roundness(area_cm2, short_mm, long_mm));
-    if !is_head_sized {
-        return reason;
-    }
-    Reason::new(
-        reason.code,
-        format!(
-            "{} The body is as large and round as a head ({short_mm:.0} × {long_mm:.0} mm): an infant's \
-             skull, thin and with open sutures, looks so. Children are outside the model's use.",
-            reason.text
-        ),
-    )
 }
 
 /// Bone must lie close along most of the rim.

@@ -116,6 +116,8 @@ fn is_placeholder(id: &str) -> bool {
 /// The objects of one patient.
 #[derive(Debug, Default)]
 pub struct PatientObjects {
+    /// Whom they name.
+    pub identity: Identity,
     /// Those that were read.
     pub instances: Vec<Instance>,
     /// Those that could not be.
@@ -135,7 +137,10 @@ pub fn by_patient(instances: Vec<Instance>, unread: Vec<UnreadObject>) -> Vec<Pa
     let mut parts: Vec<PatientObjects> = patients
         .0
         .iter()
-        .map(|_| PatientObjects::default())
+        .map(|identity| PatientObjects {
+            identity: identity.clone(),
+            ..PatientObjects::default()
+        })
         .collect();
     for instance in instances {
         let part = patients.place_of(&Identity::of(&instance.study));

@@ -9,13 +9,23 @@ use models::report::StudyReport;
 use models::runtime::Network;
 use models::triage::Priority;
 use pipeline::instance::Instance;
+use pipeline::limits::Limits;
+use pipeline::patient::by_patient;
+use pipeline::study::{HeadVolume, ScanVolume, StudyScans};
 use tests::mishaps::{ALL, Mishap, Scene};
 use tests::shipped::{instances_of, network, reports_of};
 
 /// From here on a bleed must not be missed, mL.
 const BLEED_ML: f64 = 10.0;
-/// Combinations of mishaps in the usual run, and in the long one (`TEST_LONG=1`).
-const COMBINATIONS: [u64; 2] = [16, 10_000];
+/// Combinations of mishaps that the network is asked about in the usual run, and in the long one
+/// (`TEST_LONG=1`).
+const COMBINATIONS: [u64; 2] = [16, 500];
+/// The same without the network, where blood in the volume stands for its answer.
+const COMBINATIONS_UNASKED: [u64; 2] = [150, 10_000];
+/// Share of a head's blood that has to be in the volume of a study that ends whole.
+const BLOOD_SHARE: f64 = 0.25;
+/// Blood that shows in fewer voxels than this is no yardstick, mL.
+const BLOOD_SHOWN_ML: f64 = 3.0;
 /// Most mishaps that happen to one study.
 const TOGETHER_MAX: usize = 3;
 
@@ -46,25 +56,99 @@ fn every_study_of_the_catalogue_survives_every_mishap() {
 
 #[test]
 fn mishaps_may_come_together() {
-    let count = COMBINATIONS[usize::from(is_long())];
-    let subjects: Vec<(Entry, Made)> = subjects()
-        .into_iter()
-        .map(|one| (one.clone(), Made::of(&one)))
-        .collect();
+    let subjects: Vec<(Entry, Made)> = made(subjects());
     let mut network = network(1);
-    let mut wrong = Vec::new();
-    for seed in 0..count {
-        let number = |step: u64, end: usize| {
-            usize::try_from(mix_two(seed, step) % end as u64).expect("below a length")
-        };
-        let (entry, made) = &subjects[number(0, subjects.len())];
-        let together = 1 + number(1, TOGETHER_MAX);
-        let mishaps: Vec<Mishap> = (0..together)
-            .map(|step| ALL[number(2 + step as u64, ALL.len())])
-            .collect();
-        wrong.extend(wrong_end(entry, made, &mishaps, seed, &mut network));
-    }
+    let wrong = wrong_together(COMBINATIONS, subjects.len(), |subject, mishaps, seed| {
+        let (entry, made) = &subjects[subject];
+        wrong_end(entry, made, mishaps, seed, &mut network)
+    });
     assert!(wrong.is_empty(), "\n{}\n", wrong.join("\n"));
+}
+
+#[test]
+fn blood_is_in_the_volume_of_whatever_ends_whole() {
+    let mut subjects = made(subjects());
+    subjects.retain(|(_, made)| made.bleed_ml >= BLEED_ML && made.shown_ml() >= BLOOD_SHOWN_ML);
+    assert!(subjects.len() >= 8, "{} heads with blood", subjects.len());
+    let yardsticks: Vec<f64> = subjects.iter().map(|(_, made)| made.shown_ml()).collect();
+    let wrong = wrong_together(
+        COMBINATIONS_UNASKED,
+        subjects.len(),
+        |subject, mishaps, seed| {
+            let (entry, made) = &subjects[subject];
+            let bound_ml = BLOOD_SHARE * yardsticks[subject];
+            let hides = made.after(mishaps, seed, |instances| {
+                !instances.is_empty() && hides_blood(instances, bound_ml)
+            });
+            hides.then(|| {
+                format!(
+                    "{} {mishaps:?} (seed {seed}): whole and without blood",
+                    entry.name
+                )
+            })
+        },
+    );
+    assert!(wrong.is_empty(), "\n{}\n", wrong.join("\n"));
+}
+
+/// Lets mishaps come together, and gathers what `judge` says of the subject, the mishaps, the seed.
+fn wrong_together(
+    counts: [u64; 2],
+    subjects: usize,
+    mut judge: impl FnMut(usize, &[Mishap], u64) -> Option<String>,
+) -> Vec<String> {
+    (0..counts[usize::from(is_long())])
+        .filter_map(|seed| {
+            let number = |step: u64, end: usize| {
+                let drawn = mix_two(seed, step) % end as u64;
+                usize::try_from(drawn).expect("below a length")
+            };
+            let together = 1 + number(1, TOGETHER_MAX);
+            let mishaps: Vec<Mishap> = (0..together)
+                .map(|step| ALL[number(2 + step as u64, ALL.len())])
+                .collect();
+            judge(number(0, subjects), &mishaps, seed)
+        })
+        .collect()
+}
+
+/// Whether every scan of the study is whole, and none of them shows `bound_ml` of blood: it would
+/// end as routine.
+fn hides_blood(instances: Vec<Instance>, bound_ml: f64) -> bool {
+    let patients = by_patient(instances, Vec::new());
+    let [patient] = patients.as_slice() else {
+        return false;
+    };
+    let limits = Limits::default();
+    let mut study = StudyScans::of(&patient.instances, &limits);
+    let scans: Vec<ScanVolume> = std::iter::from_fn(|| study.next_scan()).collect();
+    let is_quiet = |scan: &ScanVolume| {
+        let head = scan.volume.as_ref();
+        scan.incomplete.is_empty() && head.is_ok_and(|head| shown_ml(head) < bound_ml)
+    };
+    !scans.is_empty() && scans.iter().all(is_quiet)
+}
+
+/// Blood in the volume, mL: voxels as dense as blood whose neighbours in the slice are as dense, so
+/// that the blurred rim of bone does not count.
+fn shown_ml(head: &HeadVolume) -> f64 {
+    const BLOOD_HU: std::ops::RangeInclusive<i16> = 50..=95;
+    let [x, y, z] = head.volume.grid.spacing_mm;
+    let windows = head.volume.hounsfield.windows((1, 3, 3));
+    let dense = windows.into_iter().filter(|window| {
+        window
+            .iter()
+            .all(|hounsfield| BLOOD_HU.contains(hounsfield))
+    });
+    dense.count() as f64 * x * y * z / 1000.0
+}
+
+fn made(entries: Vec<Entry>) -> Vec<(Entry, Made)> {
+    let made = |entry: Entry| {
+        let made = Made::of(&entry);
+        (entry, made)
+    };
+    entries.into_iter().map(made).collect()
 }
 
 #[expect(
@@ -105,6 +189,24 @@ impl Made {
             _folder: folder,
         }
     }
+
+    /// What `judge` says of the objects once `mishaps` have happened to them.
+    fn after<T>(&self, mishaps: &[Mishap], seed: u64, judge: impl FnOnce(Vec<Instance>) -> T) -> T {
+        let folder = tempfile::tempdir().expect("a scratch folder");
+        let mut scene = Scene::new(self.instances.clone(), folder.path(), seed);
+        for mishap in mishaps {
+            scene.suffer(*mishap);
+        }
+        judge(scene.instances)
+    }
+
+    /// Blood that the volume shows before anything has happened, mL.
+    fn shown_ml(&self) -> f64 {
+        let limits = Limits::default();
+        let scan = StudyScans::of(&self.instances, &limits).next_scan();
+        let head = scan.and_then(|scan| scan.volume.ok());
+        head.as_ref().map_or(0.0, shown_ml)
+    }
 }
 
 fn every_mishap_happens_to(name: &str) {
@@ -126,15 +228,9 @@ fn wrong_end(
     seed: u64,
     network: &mut Network,
 ) -> Option<String> {
-    let folder = tempfile::tempdir().expect("a scratch folder");
-    let mut scene = Scene::new(made.instances.clone(), folder.path(), seed);
-    for mishap in mishaps {
-        scene.suffer(*mishap);
-    }
-    if scene.instances.is_empty() {
-        return None;
-    }
-    let reports = reports_of(scene.instances, network);
+    let reports = made.after(mishaps, seed, |instances| {
+        (!instances.is_empty()).then(|| reports_of(instances, network))
+    })?;
     let worst = reports.iter().map(|report| report.priority).min()?;
     let bloodless = matches!(&entry.plan.subject, Subject::Head(plan) if plan.bleeds.is_empty());
     let missed = made.bleed_ml >= BLEED_ML && worst == Priority::Routine;

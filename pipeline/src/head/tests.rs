@@ -293,3 +293,67 @@ fn phantoms_cubes_and_air_are_not_heads() {
         );
     }
 }
+
+fn refusal(plan: &StackPlan, hounsfield: impl Fn([f64; 3]) -> f64) -> Reason {
+    facts(plan, hounsfield).is_head.unwrap_err()
+}
+
+#[test]
+fn a_head_is_about_as_high_as_it_is_wide() {
+    // Of slices 4 mm apart: their numbers, half and a third of it, centimetres; then too far apart.
+    for step_mm in [1.0, 0.5, 0.3, 0.4, 8.0, 12.0] {
+        let mut squashed = whole();
+        let first_mm = squashed.positions_mm[0][2];
+        let truth = move |[x, y, z]: [f64; 3]| {
+            head_hounsfield([x, y, first_mm + (z - first_mm) * 4.0 / step_mm], 1.0)
+        };
+        for (index, position) in squashed.positions_mm.iter_mut().enumerate() {
+            position[2] = first_mm + step_mm * index as f64;
+        }
+        let reason = refusal(&squashed, truth);
+        assert_eq!(reason.code, ReasonCode::ImplausibleSize, "{step_mm}");
+        assert!(reason.text.contains("mm high"), "{}", reason.text);
+    }
+}
+
+#[test]
+fn a_skull_of_another_size_says_its_size_and_that_children_are_outside_the_use() {
+    for scale in [0.5, 0.4, 1.6] {
+        let reach_mm = 90.0 * scale;
+        let field = StackPlan::axial(80, 4.0, &heights(-reach_mm, reach_mm, 4.0));
+        let reason = refusal(&field, |point| head_hounsfield(point, scale));
+        assert_eq!(
+            reason.code,
+            ReasonCode::ImplausibleSize,
+            "{scale}: {}",
+            reason.text
+        );
+        assert!(reason.text.contains("children"), "{}", reason.text);
+    }
+}
+
+#[test]
+fn an_infants_open_skull_is_no_head_and_says_what_it_may_be() {
+    // Bone of 2 mm with wide sutures: after averaging little of it is as dense as bone.
+    let infant = |point: [f64; 3]| {
+        let hounsfield = head_hounsfield(point, 0.8);
+        let is_suture = point[0].abs() < 12.0 || point[1].abs() < 12.0;
+        match (hounsfield > 500.0, is_suture) {
+            (true, true) => 35.0,
+            (true, false) => 180.0,
+            (false, _) => hounsfield,
+        }
+    };
+    let reason = refusal(&whole(), infant);
+    assert_eq!(reason.code, ReasonCode::NotHead);
+    assert!(reason.text.contains("infant"), "{}", reason.text);
+    let knee = |point: [f64; 3]| {
+        if ellipse(point, [0.0, 0.0], [25.0, 25.0]) {
+            40.0
+        } else {
+            -1000.0
+        }
+    };
+    let reason = refusal(&whole(), knee);
+    assert!(!reason.text.contains("infant"), "{}", reason.text);
+}

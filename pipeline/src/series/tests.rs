@@ -591,3 +591,29 @@ fn reconstructions_of_one_scan_are_one_and_the_rest_are_scans_of_their_own() {
     }
     assert_eq!(count(&[thick(), again].concat()), 2);
 }
+
+#[test]
+fn frames_of_one_enhanced_object_are_parted_like_slices() {
+    let mut object = head_slice(1, 0);
+    let frames = |number: i64| {
+        head_series(1, 30)
+            .into_iter()
+            .map(move |slice| FrameHeader {
+                acquisition_number: Some(number),
+                contrast_administered: Some(number == 3),
+                ..slice.frames[0].clone()
+            })
+    };
+    object.series.contrast_agent = "IOHEXOL".to_owned();
+    object.frames = (1..=3).flat_map(frames).collect();
+    let instances = [object];
+    let candidates = candidates(&instances, &Limits::default()).list;
+    let usable: Vec<usize> = candidates
+        .iter()
+        .filter(|candidate| candidate.usable())
+        .map(|candidate| candidate.slices.len())
+        .collect();
+    // The third acquisition is the one with contrast, whatever the object says of all.
+    assert_eq!(usable, [30, 30]);
+    assert_eq!(candidates[2].refusals[0].code, ReasonCode::Contrast);
+}

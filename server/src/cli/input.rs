@@ -11,7 +11,7 @@ use pipeline::content::ContentHasher;
 use pipeline::instance::Instance;
 use pipeline::intake::read_object;
 use pipeline::limits::Limits;
-use pipeline::patient::{self, PatientObjects};
+use pipeline::patient;
 use pipeline::reason::{Reason, ReasonCode};
 use pipeline::uid::Uid;
 use pipeline::unread::{Received, UnreadObject};
@@ -45,6 +45,8 @@ pub(super) struct Input {
 pub(super) struct Study {
     /// Study Instance UID.
     pub(super) uid: Uid,
+    /// Names what is written of it: another one where patients share the Study Instance UID.
+    pub(super) file_uid: Uid,
     /// Its objects.
     pub(super) instances: Vec<Instance>,
     /// Those of its objects that cannot be read.
@@ -56,6 +58,7 @@ pub(super) struct Study {
 impl Study {
     fn new(uid: Uid) -> Self {
         Self {
+            file_uid: uid.clone(),
             uid,
             instances: Vec::new(),
             unread: Vec::new(),
@@ -364,10 +367,15 @@ fn by_patient(study: Study) -> Vec<Study> {
         .collect();
     patients
         .into_iter()
-        .map(|PatientObjects { instances, unread }| Study {
+        .enumerate()
+        .map(|(place, patient)| Study {
             uid: study.uid.clone(),
-            instances,
-            unread,
+            file_uid: match place {
+                0 => study.uid.clone(),
+                _ => patient.identity.study_uid(&study.uid),
+            },
+            instances: patient.instances,
+            unread: patient.unread,
             doubts: doubts.clone(),
         })
         .collect()

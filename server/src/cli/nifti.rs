@@ -23,11 +23,11 @@ const UNITS_MM: u8 = 2;
 /// If the file cannot be written.
 pub(super) fn write_volume(
     folder: &Path,
-    study_uid: &Uid,
+    file_uid: &Uid,
     volume: &Volume,
 ) -> anyhow::Result<PathBuf> {
     // A UID is digits and dots, so it cannot lead out of the folder.
-    let path = folder.join(format!("{study_uid}.nii.gz"));
+    let path = folder.join(format!("{file_uid}.nii.gz"));
     let header = header_of(&volume.grid);
     // NIfTI counts columns first, rows, then slices.
     let columns_first = volume.hounsfield.view().permuted_axes([2, 1, 0]);

@@ -11,6 +11,7 @@ use models::analysis::Analysis;
 use models::findings::Finding;
 use models::tasks::FindingMap;
 use ndarray::{Array2, ArrayView2, Axis};
+use pipeline::uid::Uid;
 use pipeline::volume::{SourceSlice, Volume, VoxelPoint};
 
 /// The window in which brain is read, HU.
@@ -20,12 +21,16 @@ const MARK: Rgb<u8> = Rgb([255, 64, 32]);
 const AIR_HU: f64 = -1000.0;
 
 /// Writes a picture of each key slice of each finding to `folder`, named
-/// `STUDY_finding_N.png`, the best slice first. Gives their paths.
+/// `UID_finding_N.png` by `uid`, the best slice first. Gives their paths.
 ///
 /// # Errors
 ///
 /// If one cannot be written.
-pub(super) fn write_pictures(folder: &Path, analysis: &Analysis) -> anyhow::Result<Vec<PathBuf>> {
+pub(super) fn write_pictures(
+    folder: &Path,
+    uid: &Uid,
+    analysis: &Analysis,
+) -> anyhow::Result<Vec<PathBuf>> {
     let (Some(map), Some(volume)) = (&analysis.map, &analysis.volume) else {
         return Ok(Vec::new());
     };
@@ -33,7 +38,6 @@ pub(super) fn write_pictures(folder: &Path, analysis: &Analysis) -> anyhow::Resu
     for finding in analysis.report.findings.iter().filter(|one| one.present) {
         for (index, picture) in pictures(finding, map, volume).into_iter().enumerate() {
             // A UID is digits and dots, so it cannot lead out of the folder.
-            let uid = &analysis.report.study_uid;
             let name = format!("{uid}_{}_{}.png", finding.kind.as_str(), index + 1);
             let path = folder.join(name);
             picture

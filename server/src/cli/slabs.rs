@@ -156,7 +156,7 @@ fn write_study(
         incomplete: incomplete.collect(),
     };
     // A UID is digits and dots, so it cannot lead out of the folder.
-    let path = |extension: &str| out.join(format!("{}.{extension}", study.uid));
+    let path = |extension: &str| out.join(format!("{}.{extension}", study.file_uid));
     write_slabs(&path("npy"), &input).context("cannot write slabs")?;
     let json = serde_json::to_vec_pretty(&sidecar)?;
     fs::write(path("json"), json).context("cannot write a sidecar")?;

@@ -12,6 +12,7 @@ use models::report::ReportState;
 use models::runtime::{LoadError, Network};
 use pipeline::limits::Limits;
 use pipeline::reason::Reason;
+use pipeline::uid::Uid;
 
 use super::input::{Input, LeftOut, Study, gather};
 use super::nifti::write_volume;
@@ -109,7 +110,7 @@ fn triage_all(
         if analysis.report.state == ReportState::NotAnalysed {
             status = ExitCode::from(NOT_ANALYSED);
         }
-        write_out(&analysis, args, network)?;
+        write_out(&analysis, &study.file_uid, args, network)?;
     }
     if !args.json {
         writeln!(io::stdout().lock(), "{NOT_A_DIAGNOSIS}")?;
@@ -146,6 +147,7 @@ pub(super) fn analyse_study(
 
 fn write_out(
     analysis: &Analysis,
+    file_uid: &Uid,
     args: &TriageArgs,
     network: &Result<Network, Reason>,
 ) -> anyhow::Result<()> {
@@ -158,12 +160,12 @@ fn write_out(
         writeln!(out, "{}\n", describe(&analysis.report, card))?;
     }
     if let (Some(folder), Some(volume)) = (&args.volume_out, &analysis.volume) {
-        let path = write_volume(folder, &analysis.report.study_uid, volume)
+        let path = write_volume(folder, file_uid, volume)
             .with_context(|| format!("cannot write a volume to {}", folder.display()))?;
         tell(&format!("volume written to {}", path.display()));
     }
     if let Some(folder) = &args.overlay {
-        for path in write_pictures(folder, analysis)? {
+        for path in write_pictures(folder, file_uid, analysis)? {
             tell(&format!("picture written to {}", path.display()));
         }
     }
