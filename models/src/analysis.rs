@@ -212,8 +212,8 @@ impl Course {
         }
     }
 
-    /// The scan that decides, and the study's outcome. Where that scan could not be analysed and
-    /// another one could, the study is analysed in part: with the findings of that other.
+    /// The scan that decides, and the study's outcome. Where one scan could not be analysed and
+    /// another one could, the study is analysed in part, with the findings of that other.
     fn decided(&self) -> Option<(usize, Outcome)> {
         let by_priority = |index: &usize| self.scans[*index].priority;
         let deciding = (0..self.scans.len()).min_by_key(by_priority)?;
@@ -227,8 +227,21 @@ impl Course {
                 };
                 Some((kept.index, outcome))
             }
+            (Outcome::Analysed(findings), _) => {
+                let reasons = self.reasons_of_scans_left();
+                Some((deciding, outcome(findings.clone(), reasons)))
+            }
             (outcome, _) => Some((deciding, outcome.clone())),
         }
+    }
+
+    /// Why scans of the study were not analysed.
+    fn reasons_of_scans_left(&self) -> Vec<Reason> {
+        let left = self.outcomes.iter().filter_map(|outcome| match outcome {
+            Outcome::NotAnalysed { reasons } => Some(reasons),
+            Outcome::Analysed(_) | Outcome::Partial { .. } => None,
+        });
+        left.flatten().cloned().collect()
     }
 
     fn finish(
@@ -246,9 +259,7 @@ impl Course {
         let mut report = StudyReport::of_outcome(study_uid, outcome);
         report.geometry.clone_from(&scan.geometry);
         if self.scans.len() > 1 {
-            report
-                .priority_because
-                .push(which_scan(scan, self.scans.len()));
+            report.priority_because.push(which_scan(scan));
         }
         let kept = self.kept.filter(|kept| kept.index == index);
         let (volume, answer) = kept.map_or((None, None), |kept| (kept.volume, kept.answer));
@@ -286,13 +297,13 @@ impl Course {
     }
 }
 
-fn which_scan(scan: &ScanReport, count: usize) -> String {
+fn which_scan(scan: &ScanReport) -> String {
     let when = scan
         .acquired
         .as_ref()
         .map_or_else(String::new, |at| format!(", acquired {at}"));
     let series = scan.series_uids.first().map_or("", Uid::as_str);
-    format!("of {count} scans of the head this one decides: series {series}{when}")
+    format!("of several scans of the head this one decides: series {series}{when}")
 }
 
 /// Asks `network` about one scan.
@@ -593,6 +604,63 @@ mod tests {
         assert_eq!(report.state, ReportState::NotAnalysed);
         let last = report.reasons.last().unwrap();
         assert_eq!(last.code, ReasonCode::UnreadObjects);
+    }
+
+    /// `instances` again, two hours later in another series.
+    fn later(instances: &[Instance]) -> Vec<Instance> {
+        let mut again = instances.to_vec();
+        for (index, instance) in again.iter_mut().enumerate() {
+            instance.sop_instance_uid = Uid::new(&format!("1.2.826.{index}")).unwrap();
+            instance.series_uid = Uid::new("1.2.826").unwrap();
+            instance.series.series_number = Some(99);
+            let acquired = &mut instance.frames[0].acquired;
+            *acquired = acquired.map(|at| at.with().hour(at.hour() + 2).build().unwrap());
+        }
+        again
+    }
+
+    #[test]
+    fn the_worst_scan_of_a_study_decides_and_one_that_is_left_out_makes_it_partial() {
+        let (_head, mut instances) = study("head");
+        let (_bleed, bleed) = study("bleed_intraparenchymal_left");
+        instances.extend(later(&bleed));
+        let mut network = network(1);
+        let report = run(&instances, Ok(&mut network)).report;
+        assert_eq!(
+            (report.state, report.scans.len()),
+            (ReportState::Analysed, 2)
+        );
+        assert_eq!(report.priority, Priority::Critical);
+        let deciding = &report.scans[1];
+        assert_eq!(report.scans[0].priority, Priority::Routine);
+        assert_eq!(report.findings, deciding.findings);
+        assert_eq!(report.geometry, deciding.geometry);
+        assert_eq!(deciding.acquired.as_deref(), Some("2026-01-15T10:00:10"));
+        assert!(report.series.iter().all(|series| series.chosen));
+
+        let limits = Limits {
+            scans_max: 1,
+            ..Limits::default()
+        };
+        let watch = Watch {
+            elapsed_ms: &|| 0.0,
+            entered: &|_| {},
+        };
+        for (instances, priority) in [
+            (&instances, Priority::Unknown),
+            (&[bleed.clone(), later(&bleed)].concat(), Priority::Critical),
+        ] {
+            let study = StudyObjects {
+                study_uid: &instances[0].study_uid,
+                received: instances.into(),
+                doubts: &[],
+            };
+            let report = analyse(study, Ok(&mut network), &limits, watch).report;
+            assert_eq!(report.state, ReportState::Partial);
+            assert_eq!(report.priority, priority);
+            assert_eq!(report.reasons[0].code, ReasonCode::LimitExceeded);
+            assert!(!report.findings.is_empty());
+        }
     }
 
     #[test]

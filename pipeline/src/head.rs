@@ -169,10 +169,10 @@ impl Inside {
         Err(Reason::new(
             ReasonCode::ImplausibleSize,
             format!(
-                "By the slices' positions the stack is {stack_mm:.0} mm high and the brain more than \
-                 half as wide as at its widest over {:.0} mm of it; of a head with {area_cm2:.0} cm² \
-                 there that is {:.0} to {:.0} mm. Image Position (Patient) (0020,0032) does not hold \
-                 millimetres.",
+                "The slices' positions make this stack {stack_mm:.0} mm high. That is no head's height: \
+                 the wide part of this brain, {area_cm2:.0} cm² in a slice, would be {:.0} mm high, and \
+                 it is {:.0} to {:.0} mm in a head of that width. Image Position (Patient) (0020,0032) \
+                 does not hold millimetres.",
                 half.outer_mm,
                 HALF_HEIGHT_OF_SIDE.start() * side_mm,
                 HALF_HEIGHT_OF_SIDE.end() * side_mm

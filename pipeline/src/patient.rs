@@ -30,7 +30,7 @@ impl Identity {
     pub fn stated(id: &str, name: &str, birth_date: &str) -> Self {
         Self {
             id: normal(id),
-            name: normal(name),
+            name: normal_name(name),
             birth_date: normal(birth_date),
         }
     }
@@ -57,7 +57,7 @@ impl Identity {
         let same_id = !self.id.is_empty() && self.id == other.id;
         let undated = self.birth_date.is_empty() && other.birth_date.is_empty();
         if same_id && !is_placeholder(&self.id) {
-            !(names_differ && dates_differ)
+            !(names_differ && (dates_differ || are_strangers(&self.name, &other.name)))
         } else if same_id {
             !(names_differ && (dates_differ || undated))
         } else {
@@ -94,6 +94,29 @@ fn normal(text: &str) -> String {
         .filter(|one| one.is_alphanumeric())
         .flat_map(char::to_uppercase)
         .collect()
+}
+
+/// The words of a name in upper case and in order of the alphabet: writers change their order.
+fn normal_name(text: &str) -> String {
+    let group = text.split('=').find(|group| !group.trim().is_empty());
+    let mut words: Vec<String> = group
+        .unwrap_or_default()
+        .split(|one: char| !one.is_alphanumeric())
+        .filter(|word| !word.is_empty())
+        .map(str::to_uppercase)
+        .collect();
+    words.sort();
+    words.join(" ")
+}
+
+/// Whether two names are of one script and have no word in common: somebody who marries or is
+/// written with an initial keeps one.
+fn are_strangers(a: &str, b: &str) -> bool {
+    let is_ascii = |name: &str| name.chars().all(|one| one.is_ascii());
+    let shared = a
+        .split(' ')
+        .any(|word| b.split(' ').any(|other| word == other));
+    is_ascii(a) == is_ascii(b) && !shared
 }
 
 /// IDs that stand for none.
@@ -254,6 +277,8 @@ mod tests {
             (("17", "IVANOV^IVAN", ""), ("17 ", "Ivanov^Ivan^^", "")),
             (("17", "IVANOV^IVAN", ""), ("17", "ИВАНОВ^ИВАН", "")),
             (("17", "A", "19600101"), ("17", "A", "19600102")),
+            (("17", "IVANOVA^ANNA", ""), ("17", "PETROVA^ANNA", "")),
+            (("", "IVANOV^IVAN", ""), ("", "Ivan Ivanov", "")),
             (("17", "A", "19600101"), ("17", "", "")),
             (("17", "A", "19600101"), ("", "a", "")),
             (("", "A", ""), ("", "A", "19600101")),
@@ -269,6 +294,7 @@ mod tests {
         for (a, b) in [
             (("17", "A", ""), ("18", "A", "")),
             (("17", "A", "19600101"), ("17", "B", "19700101")),
+            (("17", "IVANOV^IVAN", ""), ("17", "PETROVA^ANNA", "")),
             (("", "A", ""), ("", "B", "")),
             (("", "A", "19600101"), ("17", "A", "19700101")),
             (("0", "A", ""), ("0", "B", "")),

@@ -12,6 +12,8 @@ pub enum ReasonCode {
     NotDicom,
     /// The object ends before it should.
     Truncated,
+    /// The sender broke off, and what it sent cannot be shown to be all.
+    SenderBrokeOff,
     /// A limit of the service was exceeded.
     LimitExceeded,
     /// An identifier is missing or is not a UID.

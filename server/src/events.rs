@@ -79,7 +79,7 @@ pub enum What {
         #[serde(flatten)]
         study: StudyRef,
     },
-    /// There is a result; part of the head may be missing.
+    /// There is a result; something may be missing or in doubt.
     StudyAnalysed {
         /// Which study.
         #[serde(flatten)]
@@ -87,7 +87,7 @@ pub enum What {
         /// Where it stands in the list now.
         #[schema(value_type = String)]
         priority: Priority,
-        /// Only part of the head was analysed.
+        /// Something is missing or in doubt.
         partial: bool,
     },
     /// The study cannot be analysed. Not a normal.

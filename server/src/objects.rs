@@ -650,13 +650,19 @@ fn clear(incoming: &Path) -> io::Result<()> {
 }
 
 /// Reads what an object is from its name.
-fn recovered(path: &Path, metadata: &Metadata) -> Option<RecoveredObject> {
+/// The SOP instance and the content that the name of an object's file tells; `None` for another file.
+pub fn told_by_name(path: &Path) -> Option<(Uid, ContentHash)> {
     let name = path.file_name()?.to_str()?.strip_suffix(".dcm")?;
     let (hash, uid) = name.split_once('_')?;
+    Some((Uid::new(uid).ok()?, ContentHash::from_hex(hash)?))
+}
+
+fn recovered(path: &Path, metadata: &Metadata) -> Option<RecoveredObject> {
+    let (sop_instance_uid, content) = told_by_name(path)?;
     Some(RecoveredObject {
-        sop_instance_uid: Uid::new(uid).ok()?,
+        sop_instance_uid,
         object: StoredObject {
-            content: ContentHash::from_hex(hash)?,
+            content,
             path: path.to_owned(),
             bytes: metadata.len(),
         },

@@ -22,7 +22,7 @@ use crate::config::Config;
 use crate::events::Events;
 use crate::http::{self, AppState, Health};
 use crate::intake::Intake;
-use crate::objects::{ObjectStore, RecoveredObject, StoreError};
+use crate::objects::{ObjectStore, RecoveredObject, StoreError, told_by_name};
 use crate::scp;
 use crate::scrub;
 use crate::state::{State, StateError};
@@ -185,6 +185,15 @@ impl Service {
         let intake = Intake::new(store, sender, INTAKE_WAIT);
         for known in &on_disk {
             intake.remember(&known.sop_instance_uid, known.object.content);
+        }
+        // Of an object whose file is lost only the database tells: a second copy mends it.
+        for (uid, content) in state
+            .known_paths()
+            .await?
+            .iter()
+            .filter_map(|path| told_by_name(path))
+        {
+            intake.remember(&uid, content);
         }
         let events = Events::new(clock.clone());
         let parts = studies::Parts {

@@ -16,6 +16,7 @@ use models::analysis::{StudyObjects, Watch, analyse};
 use models::findings::Outcome;
 use models::report::StudyReport;
 use models::runtime::Network;
+use pipeline::assembly::{Completeness, study_completeness};
 use pipeline::instance::Instance;
 use pipeline::intake::read_object;
 use pipeline::limits::Limits;
@@ -130,6 +131,8 @@ pub struct Job {
     pub study: StudyRef,
     /// Its Study Instance UID, where other patients share it: that of the row was made for it.
     pub shared_study_uid: Option<Uid>,
+    /// Its sender broke off.
+    pub broken_off: bool,
     /// What it consists of.
     pub objects: Objects,
 }
@@ -255,9 +258,12 @@ impl Worker {
     fn report(&self, job: &Job, analyse: &mut Option<Box<dyn Analyse>>) -> StudyReport {
         let shared = job.shared_study_uid.as_ref();
         let uid = shared.unwrap_or(&job.study.study_uid);
-        let doubts: Vec<Reason> = shared.map(shared_study).into_iter().collect();
         let attempt = catch_unwind(AssertUnwindSafe(|| {
             let headers = self.headers(&job.objects);
+            let mut doubts: Vec<Reason> = shared.map(shared_study).into_iter().collect();
+            if job.broken_off {
+                doubts.extend(broken_off(&headers, &self.limits));
+            }
             let study = StudyObjects {
                 study_uid: uid,
                 received: headers.received(),
@@ -307,6 +313,21 @@ pub fn not_analysed(study_uid: &Uid, reasons: Vec<Reason>) -> StudyReport {
     StudyReport::of_outcome(study_uid, Outcome::NotAnalysed { reasons })
 }
 
+/// What is doubtful about a study whose sender broke off: nothing, if it is whole all the same.
+fn broken_off(headers: &Headers, limits: &Limits) -> Option<Reason> {
+    match study_completeness(&headers.instances, limits) {
+        Completeness::Whole => None,
+        Completeness::NotProven(reasons) => {
+            let why = reasons.first().map_or("", |reason| reason.text.as_str());
+            let text = format!(
+                "The sender broke off, and what it sent cannot be shown to be all. {why} Send the \
+                 study again."
+            );
+            Some(Reason::new(ReasonCode::SenderBrokeOff, text))
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use models::report::ReportState;
@@ -348,6 +369,7 @@ mod tests {
                 generation: 1,
             },
             shared_study_uid: None,
+            broken_off: false,
             objects: Objects::Paths(Vec::new(), Vec::new()),
         }
     }

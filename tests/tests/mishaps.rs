@@ -19,9 +19,9 @@ use tests::shipped::{instances_of, network, reports_of};
 const BLEED_ML: f64 = 10.0;
 /// Combinations of mishaps that the network is asked about in the usual run, and in the long one
 /// (`TEST_LONG=1`).
-const COMBINATIONS: [u64; 2] = [16, 500];
+const COMBINATIONS: [u64; 2] = [12, 500];
 /// The same without the network, where blood in the volume stands for its answer.
-const COMBINATIONS_UNASKED: [u64; 2] = [150, 10_000];
+const COMBINATIONS_UNASKED: [u64; 2] = [60, 10_000];
 /// Share of a head's blood that has to be in the volume of a study that ends whole.
 const BLOOD_SHARE: f64 = 0.25;
 /// Blood that shows in fewer voxels than this is no yardstick, mL.

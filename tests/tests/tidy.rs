@@ -66,6 +66,7 @@ const PATIENT_FIELDS: &[&str] = &["patient_name", "patient_id", "patient_birth_d
 const PATIENT_PLACES: &[&str] = &[
     "pipeline/src/instance.rs",
     "pipeline/src/intake/",
+    "pipeline/src/patient.rs",
     "server/src/state/",
     "server/src/studies/",
     "server/src/http/tests/",

@@ -11,7 +11,7 @@ use std::cmp::Ordering;
 
 use super::stacks::{Geometry, SAME_PLACE_MM};
 
-/// A pass with this share of all places is a scan …
+/// A pass with this share of all places, or of the largest pass, is a scan …
 const SCAN_SHARE: f64 = 0.5;
 /// … and what is smaller than this share of a scan was repeated, and replaces the first try.
 const REPEAT_SHARE: f64 = 0.1;
@@ -25,8 +25,8 @@ const DISORDER_SHARE: f64 = 0.25;
 const RUNS_BELIEVED: usize = 8;
 /// … with fewer slices than this in each on average are no passes over a head.
 const RUN_SLICES_MIN: usize = 3;
-/// A pass whose gaps are this many times its slices' thickness is only part of a stack: the scanner
-/// took every second slice first.
+/// A pass whose gaps are this many times its slices' thickness is only part of a stack: slices were
+/// numbered in another order.
 const SPARSE_GAPS: f64 = 1.5;
 
 /// An attribute that may tell passes apart.
@@ -138,6 +138,21 @@ impl TellTale {
             | Self::TubeVoltage
             | Self::InstanceNumber => true,
             Self::ContentTime | Self::Exposure | Self::ImageType => false,
+        }
+    }
+
+    /// Whether it may count slices that were not scanned apart: numbers may run over every second
+    /// slice first.
+    fn follows_places(self) -> bool {
+        match self {
+            Self::InstanceNumber => true,
+            Self::TemporalPosition
+            | Self::AcquisitionNumber
+            | Self::AcquisitionTime
+            | Self::ContentTime
+            | Self::TubeVoltage
+            | Self::Exposure
+            | Self::ImageType => false,
         }
     }
 
@@ -295,10 +310,10 @@ fn parted<'a>(slices: &[Geometry<'a>], tell_tale: TellTale, crowded: bool) -> Op
     if !joined.iter().all(in_order) {
         return None;
     }
-    let runs = with_repeats(joined)?;
+    let runs = with_repeats(joined, tell_tale)?;
     let replaces = runs.iter().any(|run| run.replaced > 0);
     let parts = runs.len() > 1 || replaces;
-    let whole = crowded || !runs.iter().any(Run::is_sparse);
+    let whole = crowded || !tell_tale.follows_places() || !runs.iter().any(Run::is_sparse);
     let believed = !replaces || tell_tale.tells_what_came_later();
     (parts && whole && believed).then_some(runs)
 }
@@ -345,9 +360,15 @@ fn blocks_joined(runs: Vec<Run<'_>>) -> Vec<Run<'_>> {
 /// Puts a repeated rotation in the place of the first try. A larger part that was scanned twice
 /// gives a further run: which try shows more is not for the header to say. `None` if so much is in
 /// small parts that the order is none.
-fn with_repeats(joined: Vec<Run<'_>>) -> Option<Vec<Run<'_>>> {
+fn with_repeats(joined: Vec<Run<'_>>, tell_tale: TellTale) -> Option<Vec<Run<'_>>> {
     let all = Run::of(joined.iter().flat_map(|run| run.slices.clone()).collect());
-    let (places, count) = (all.places(), all.slices.len());
+    let count = all.slices.len();
+    // Passes beside each other have places of their own: then the largest is the measure.
+    let places = if tell_tale.tells_what_came_later() {
+        joined.iter().map(Run::places).max()?
+    } else {
+        all.places()
+    };
     let is_scan = |run: &Run<'_>| run.places() as f64 >= SCAN_SHARE * places as f64;
     let (mut scans, parts): (Vec<_>, Vec<_>) = joined
         .into_iter()

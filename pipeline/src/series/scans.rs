@@ -13,7 +13,7 @@ use jiff::civil::DateTime;
 use crate::instance::FrameHeader;
 use crate::intake::moment::has_date;
 
-use super::stacks::{SAME_PLACE_MM, median, placed, span_mm};
+use super::stacks::{median, placed, span_mm};
 use super::{Candidate, Slice};
 
 /// Scanners round times of acquisition to a second.
@@ -22,8 +22,6 @@ const SAME_TIME: SignedDuration = SignedDuration::from_secs(1);
 const SAME_VOLTAGE_KV: f64 = 0.5;
 /// Reconstructions of one scan share this share of the shorter one's height.
 const SHARED_HEIGHT: f64 = 0.5;
-/// Two stacks with this share of places in common are the same reconstruction.
-const SHARED_PLACES: f64 = 0.8;
 /// Thicknesses and spacings that differ by less than this are the same, mm.
 const SAME_LENGTH_MM: f64 = 0.01;
 
@@ -158,8 +156,8 @@ impl Facts {
         shared_mm >= SHARED_HEIGHT * self.height_mm.min(other.height_mm)
     }
 
-    /// The same kernel, thickness and places twice: a scanner does not reconstruct that again, so
-    /// the head was scanned again.
+    /// The same kernel, thickness and pixels twice: a scanner does not reconstruct that again, so
+    /// the head, or a part of it, was scanned again.
     fn is_the_same_reconstruction_as(&self, other: &Self) -> bool {
         let near = |a: f64, b: f64| (a - b).abs() < SAME_LENGTH_MM;
         let same_thickness = match (self.thickness_mm, other.thickness_mm) {
@@ -171,24 +169,7 @@ impl Facts {
             .spacing_mm
             .zip(other.spacing_mm)
             .is_none_or(|(a, b)| near(a[0], b[0]) && near(a[1], b[1]));
-        self.kernel == other.kernel
-            && same_thickness
-            && same_spacing
-            && self.share_of_places_in(other) >= SHARED_PLACES
-    }
-
-    fn share_of_places_in(&self, other: &Self) -> f64 {
-        let (few, many) = if self.places_mm.len() <= other.places_mm.len() {
-            (&self.places_mm, &other.places_mm)
-        } else {
-            (&other.places_mm, &self.places_mm)
-        };
-        let is_there = |place: &&f64| {
-            let at = many.partition_point(|other| *other < **place - SAME_PLACE_MM);
-            many.get(at)
-                .is_some_and(|other| (other - **place).abs() < SAME_PLACE_MM)
-        };
-        few.iter().filter(is_there).count() as f64 / many.len().max(1) as f64
+        self.kernel == other.kernel && same_thickness && same_spacing
     }
 
     /// Whether headers show that both are of one run of the tube.

@@ -494,6 +494,50 @@ fn a_pass_half_a_gap_beside_the_first_is_a_stack_of_its_own() {
 }
 
 #[test]
+fn thin_slices_that_were_scanned_twice_are_parted_although_each_pass_has_gaps() {
+    let thin = |seconds: f64, shift_mm: f64| {
+        move |index: usize, instance: &mut Instance| {
+            let frame = &mut instance.frames[0];
+            frame.position_mm = Some([-120.0, -120.0, shift_mm + 5.0 * index as f64]);
+            frame.thickness_mm = Some(2.5);
+            frame.acquired = at(seconds);
+        }
+    };
+    let (first, second) = (pass(1000, thin(0.0, 0.0)), pass(2000, thin(300.0, 2.5)));
+    assert_parted("half a gap", first, second);
+    let three = [
+        pass(1000, thin(0.0, 0.0)),
+        pass(2000, thin(300.0, 1.6)),
+        pass(3000, thin(600.0, 3.2)),
+    ];
+    let expected = [vec![1; 30], vec![2; 30], vec![3; 30]];
+    assert_eq!(stacks_by_pass(&three.concat()), expected);
+}
+
+#[test]
+fn passes_that_lie_beside_each_other_or_cover_a_part_are_scans_of_their_own() {
+    let beside = |index: usize, instance: &mut Instance| {
+        let frame = &mut instance.frames[0];
+        frame.position_mm = Some([-120.0, -120.0, 0.3 + 5.0 * index as f64]);
+        frame.temporal_position = Some(2);
+        frame.acquired = at(0.0);
+    };
+    let first = |_: usize, instance: &mut Instance| {
+        instance.frames[0].temporal_position = Some(1);
+        instance.frames[0].acquired = at(0.0);
+    };
+    let count =
+        |instances: &[Instance]| scans_of(&candidates(instances, &Limits::default()).list).len();
+    assert_eq!(count(&[pass(1000, first), pass(2000, beside)].concat()), 2);
+    let mut part = pass(2000, first);
+    part.truncate(12);
+    for instance in &mut part {
+        instance.series_uid = Uid::new("1.2.3").unwrap();
+    }
+    assert_eq!(count(&[pass(1000, first), part].concat()), 2);
+}
+
+#[test]
 fn what_nothing_tells_apart_stays_together() {
     let first = pass(1000, |index, i| {
         i.frames[0].exposure_mas = Some(((index * 7919) % 31) as f64);

@@ -25,6 +25,9 @@ const NEGATIONS: [&str; 25] = [
     "PRE",
 ];
 
+/// Words that negate the very next word only: `before and after contrast` is with it.
+const BEFORE: [&str; 2] = ["BEFORE", "ДО"];
+
 /// Words that negate the word for contrast just before them: `CONTRAST: NONE`, `контраст жоқ`.
 const NEGATIONS_AFTER: [&str; 11] = [
     "NONE", "NO", "NOT", "NIL", "OFF", "НЕТ", "НЕ", "ЖОҚ", "ЖОК", "YOQ", "EMAS",
@@ -70,10 +73,12 @@ const DOUBTFUL_CONTRAST_WORDS: [&str; 8] = [
 ];
 
 /// Beginnings of such words.
-const CONTRAST_STEMS: [&str; 8] = [
+const CONTRAST_STEMS: [&str; 10] = [
     "CONTRAST",
     "KONTRAST",
+    "POSTKONTRAST",
     "КОНТРАСТ",
+    "ПОСТКОНТРАСТ",
     "ENHANCE",
     "INJECT",
     "INIEZ",
@@ -360,6 +365,8 @@ impl Words {
             .rev()
             .take_while(|before| !is_contrast(before))
             .any(|before| NEGATIONS.contains(&before.as_str()));
+        let just_before = index.checked_sub(1).and_then(|before| self.0.get(before));
+        let negated = negated || just_before.is_some_and(|word| BEFORE.contains(&word.as_str()));
         match (is_contrast(word), negated || self.denied_after(index)) {
             (true, false) => ContrastWord::With,
             (true, true) => ContrastWord::Without,
@@ -389,7 +396,7 @@ pub(super) fn names_an_agent(agent: &str) -> bool {
     let words = Words::of(agent);
     let denials = [
         "NONE", "NO", "NON", "WO", "WITHOUT", "N", "NA", "NIL", "NULL", "NEIN", "НЕТ", "БЕЗ", "0",
-        "NC",
+        "NC", "OHNE", "KEIN",
     ];
     !words.is_empty() && !words.any(&denials) && words.contrast() != ContrastWord::Without
 }
@@ -429,6 +436,9 @@ mod tests {
             "CT Kopf KM",
             "Venous phase",
             "Head W/ IV Contrast",
+            "Постконтраст",
+            "до и после контраста",
+            "before and after contrast",
         ] {
             assert_eq!(contrast(text), ContrastWord::With, "{text}");
         }
@@ -437,6 +447,8 @@ mod tests {
     #[test]
     fn negated_contrast_is_no_contrast() {
         for text in [
+            "до контраста",
+            "Head before CTA",
             "HEAD W/O CONTRAST",
             "W/O",
             "NON CONTRAST",

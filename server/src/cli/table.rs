@@ -83,7 +83,7 @@ pub(super) fn describe(report: &StudyReport, card: Option<&ModelCard>) -> String
 fn state(state: ReportState) -> &'static str {
     match state {
         ReportState::Analysed => "analysed",
-        ReportState::Partial => "PARTIAL: only a part of the head was analysed",
+        ReportState::Partial => "PARTIAL: something is missing or in doubt",
         ReportState::NotAnalysed => "NOT ANALYSED",
     }
 }

@@ -46,15 +46,21 @@ fn fields(source: &str, type_name: &str) -> Vec<(String, String)> {
     let opening = format!("pub struct {type_name} {{");
     let body = source.lines().skip_while(|line| *line != opening).skip(1);
     let mut comment = Vec::new();
+    let mut is_setting = true;
     let mut found = Vec::new();
     for line in body.take_while(|line| *line != "}").map(str::trim) {
         if let Some(text) = line.strip_prefix("///") {
             comment.push(text.trim());
+        } else if line == "#[serde(skip)]" {
+            is_setting = false;
         } else if let Some((name, _)) = line
             .strip_prefix("pub ")
             .and_then(|rest| rest.split_once(':'))
         {
-            found.push((name.to_owned(), std::mem::take(&mut comment).join(" ")));
+            let meaning = std::mem::take(&mut comment).join(" ");
+            if std::mem::replace(&mut is_setting, true) {
+                found.push((name.to_owned(), meaning));
+            }
         }
     }
     assert!(

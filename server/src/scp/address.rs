@@ -20,6 +20,15 @@ pub struct AddressRange {
 pub struct AddressError(String);
 
 impl AddressRange {
+    /// Whether it holds this machine's own addresses only.
+    pub fn is_loopback(self) -> bool {
+        let own_bits = match self.first {
+            IpAddr::V4(_) => 8,
+            IpAddr::V6(_) => 128,
+        };
+        self.first.is_loopback() && self.prefix_bits >= own_bits
+    }
+
     /// Whether `address` lies in the range. An IPv4 address written as IPv6 (`::ffff:10.1.2.3`)
     /// counts as IPv4.
     pub fn contains(self, address: IpAddr) -> bool {

@@ -237,6 +237,14 @@ fn check_senders(config: &Config) -> Check {
         let cure = "For other senders set dicom.bind and name them in dicom.allow.";
         return Check::new(name, Status::Warn, text, cure);
     }
+    if dicom.allow.iter().all(|peer| peer.address.is_loopback()) {
+        let text = format!(
+            "Tez listens on {}, but dicom.allow names this machine only: nobody else may send.",
+            dicom.bind
+        );
+        let cure = "Add the senders' AE titles and addresses to dicom.allow.";
+        return Check::new(name, Status::Warn, text, cure);
+    }
     let text = format!(
         "{allowed} entries of dicom.allow say who may send to {}.",
         dicom.bind

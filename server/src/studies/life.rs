@@ -127,7 +127,8 @@ impl Assembler {
             if self.sessions.values().any(|touched| touched.contains(&uid)) {
                 continue;
             }
-            if self.open.contains_key(&uid) {
+            if let Some(study) = self.open.get_mut(&uid) {
+                study.broken_off = false;
                 self.start_check(&uid);
             } else {
                 self.try_again(&uid).await;
@@ -155,6 +156,9 @@ impl Assembler {
         self.homes.retain(|(of, _), _| *of != Some(session));
         let moment = self.moment("");
         for uid in self.sessions.remove(&session).unwrap_or_default() {
+            if let Some(study) = self.open.get_mut(&uid) {
+                study.broken_off = true;
+            }
             self.happen(&uid, StudyEvent::SenderBroken, moment);
         }
     }

@@ -60,6 +60,7 @@ impl Assembler {
             study.row.times.analysis_started = Some(now);
             self.alone = study.row.interruptions > 0;
             let shared_study_uid = study.row.shared_study_uid.clone();
+            let broken_off = study.broken_off;
             let study = study.reference();
             self.turn.told.push(What::StudyAnalysing {
                 study: study.clone(),
@@ -68,6 +69,7 @@ impl Assembler {
             jobs.push(Job {
                 study,
                 shared_study_uid,
+                broken_off,
                 objects,
             });
         }

@@ -40,6 +40,8 @@ pub(super) struct Study {
     pub(super) queued_as: Option<Place>,
     /// When it is looked at again, if it is.
     pub(super) alarm: Option<Duration>,
+    /// The last sender that had to do with it broke off.
+    pub(super) broken_off: bool,
     /// Grows with every image, so that an answer about an older stack is told apart.
     pub(super) revision: u64,
 }
@@ -87,6 +89,7 @@ impl Study {
             phase,
             queued_as: None,
             alarm: None,
+            broken_off: false,
             revision: 0,
         }
     }

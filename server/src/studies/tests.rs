@@ -732,6 +732,41 @@ async fn patients_that_share_a_study_uid_have_a_row_each_and_both_say_so() {
 }
 
 #[tokio::test]
+async fn a_sender_that_breaks_off_leaves_a_doubt_until_one_has_finished() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut scene = Scene::start(folder.path()).await;
+    scene.store(1, slice("1.1.1.1")).await;
+    scene.told("study_receiving").await;
+    let broken = IntakeEvent::SessionBroken { session: 1 };
+    scene.intake.send(broken).await.unwrap();
+    // The alarm is set anew once the break is known; the quiet time passes until it rings.
+    let analysed = async {
+        loop {
+            scene.quiet();
+            let study = scene.state.study(&uid("1.1")).await.unwrap();
+            if let Some(report) = study.and_then(|study| study.report) {
+                return report;
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    let patience = Duration::from_secs(PATIENCE_SECONDS);
+    let report = tokio::time::timeout(patience, analysed).await.unwrap();
+    assert_eq!(report["reasons"][0]["text"], "1 objects, doubted");
+
+    scene.store(2, slice("1.1.1.2")).await;
+    scene.told("study_receiving").await;
+    scene.finish(2).await;
+    let study = scene.until(|study| study.study.counts.objects == 2).await;
+    assert_eq!(study.study.generation, 2);
+    scene.quiet();
+    scene.told("study_analysed").await;
+    let study = scene.until(|study| study.rounds.len() == 2).await;
+    assert_eq!(study.report.unwrap()["reasons"][0]["text"], "2 objects");
+    scene.studies.stop().await;
+}
+
+#[tokio::test]
 async fn a_duplicate_changes_nothing() {
     let folder = tempfile::tempdir().unwrap();
     let mut scene = Scene::with_result(folder.path()).await;

@@ -90,7 +90,7 @@ function badge(study) {
   if (study.state === "not_analysed") return { tone: "not-analysed", word: "Not analysed", note: "Not a normal. Read it." };
   if (study.result_generation === null) return { tone: "waiting", word: capital(study.state), note: "No result yet" };
   const notes = [];
-  if (study.state === "partial") notes.push("only part of the head was analysed");
+  if (study.state === "partial") notes.push("partly analysed: something is missing or in doubt");
   if (stale && !ended) notes.push("out of date: new images came, analysed again");
   if (study.priority === "routine") notes.push("no finding by this model; not a negative read");
   const noted = study.priority === "unknown" ? "Not cleared" : capital(study.priority);
