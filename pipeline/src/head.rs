@@ -45,6 +45,11 @@ const SKULL_LIKE_CM2_MIN: f64 = 20.0;
 /// Height over which the cross-section is at least half of the largest, as a share of that one's root.
 /// Of 65 routine heads it is 0.49 to 0.81.
 const HALF_HEIGHT_OF_SIDE: std::ops::RangeInclusive<f64> = 0.4..=1.0;
+/// Planes with this share of the largest cross-section show the brain well.
+const WIDE_SHARE: f64 = 0.4;
+/// Largest step of the brain's middle density over 8 mm, HU. Of 65 routine heads, 28 of which bleed, it is
+/// 7 at most.
+const STEP_HU_MAX: f32 = 15.0;
 /// A stack that shows a newborn's head from base to vertex is at least this high, mm.
 const HEAD_MM_MIN: f64 = 60.0;
 /// Bone lies this near to the inside's rim, voxels …
@@ -107,7 +112,8 @@ pub fn examine(volume: &Volume) -> HeadFacts {
     match coarse.judge(&inside) {
         Ok(()) => {
             let mut facts = coarse.head_facts(&inside);
-            match pixels::examine(volume, &coarse.grid, &inside) {
+            let seen = coarse.check_steps(&inside);
+            match seen.and_then(|()| pixels::examine(volume, &coarse.grid, &inside)) {
                 Ok(warnings) => facts.warnings.extend(warnings),
                 Err(reason) => facts.readable = Err(reason),
             }
@@ -296,6 +302,36 @@ impl Coarse {
         )
     }
 
+    /// The brain's middle density hardly changes from slice to slice; where it jumps, slices were
+    /// scaled to Hounsfield units in different ways.
+    fn check_steps(&self, inside: &Inside) -> Result<(), Reason> {
+        let wide_cm2 = WIDE_SHARE * inside.largest_cm2();
+        let middles_hu: Vec<f32> = self
+            .hounsfield
+            .outer_iter()
+            .zip(inside.mask.outer_iter())
+            .zip(&inside.areas_cm2)
+            .filter(|(_, area_cm2)| **area_cm2 > wide_cm2)
+            .map(|((plane, mask), _)| middle_hu(&plane, &mask))
+            .collect();
+        // Two planes apart: one between may hold a slice of either kind.
+        let steps = middles_hu
+            .windows(3)
+            .map(|planes| (planes[2] - planes[0]).abs());
+        let largest_hu = steps.fold(0.0, f32::max);
+        if largest_hu <= STEP_HU_MAX {
+            return Ok(());
+        }
+        Err(Reason::new(
+            ReasonCode::ImplausiblePixels,
+            format!(
+                "The density of the brain jumps by {largest_hu:.0} HU from one slice to the next: some \
+                 slices are not in Hounsfield units. Check Rescale Intercept (0028,1052) and Slope \
+                 (0028,1053) of each."
+            ),
+        ))
+    }
+
     fn check_density(&self, inside: &Inside) -> Result<(), Reason> {
         let values = || {
             self.hounsfield
@@ -431,6 +467,18 @@ fn planes_to<'a>(areas_cm2: impl Iterator<Item = &'a f64>, half_cm2: f64) -> Opt
         before_cm2 = *area_cm2;
     }
     None
+}
+
+/// The middle density of what `mask` marks, HU; it marks something.
+fn middle_hu(plane: &ArrayView2<'_, f32>, mask: &ArrayView2<'_, bool>) -> f32 {
+    let mut marked: Vec<f32> = plane
+        .iter()
+        .zip(mask)
+        .filter(|(_, is_marked)| **is_marked)
+        .map(|(hounsfield, _)| *hounsfield)
+        .collect();
+    marked.sort_by(f32::total_cmp);
+    marked.get(marked.len() / 2).copied().unwrap_or(0.0)
 }
 
 /// Whole boxes that cover a length; a sliver does not make one.

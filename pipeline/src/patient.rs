@@ -112,7 +112,7 @@ fn normal_name(text: &str) -> String {
 /// Whether two names are of one script and have no word in common: somebody who marries or is
 /// written with an initial keeps one.
 fn are_strangers(a: &str, b: &str) -> bool {
-    let is_ascii = |name: &str| name.chars().all(|one| one.is_ascii());
+    let is_ascii = str::is_ascii;
     let shared = a
         .split(' ')
         .any(|word| b.split(' ').any(|other| word == other));

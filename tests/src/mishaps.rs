@@ -539,6 +539,18 @@ pub const ALL: &[Mishap] = &[
         },
     },
     Mishap {
+        name: "another_intercept_on_some_slices",
+        apply: |scene| {
+            let from = scene.middle();
+            let by_hu = if scene.draw(2) == 0 { -40.0 } else { 40.0 };
+            scene.each_frame(|index, frame| {
+                if (from..from + 8).contains(&index) {
+                    frame.rescale_intercept = frame.rescale_intercept.map(|hu| hu + by_hu);
+                }
+            });
+        },
+    },
+    Mishap {
         name: "signed_that_are_not",
         apply: |scene| {
             for instance in &mut scene.instances {

@@ -357,3 +357,23 @@ fn an_infants_open_skull_is_no_head_and_says_what_it_may_be() {
     let reason = refusal(&whole(), knee);
     assert!(!reason.text.contains("infant"), "{}", reason.text);
 }
+
+#[test]
+fn slices_on_another_scale_than_the_rest_are_told() {
+    let shifted = |by_hu: f64| {
+        move |point: [f64; 3]| {
+            let is_shifted = (0.0..40.0).contains(&point[2]);
+            head_hounsfield(point, 1.0) + if is_shifted { by_hu } else { 0.0 }
+        }
+    };
+    for by_hu in [-40.0, -28.0, 28.0, 40.0] {
+        let found = facts(&whole(), shifted(by_hu));
+        assert_eq!(found.is_head, Ok(()), "{by_hu}");
+        assert_eq!(
+            found.readable.unwrap_err().code,
+            ReasonCode::ImplausiblePixels,
+            "{by_hu}"
+        );
+    }
+    assert_eq!(facts(&whole(), shifted(5.0)).readable, Ok(()));
+}
