@@ -84,29 +84,33 @@ impl Identity {
     }
 }
 
-/// Letters and digits in upper case: `IVANOV^IVAN` and `Ivanov Ivan^^` are one name.
+/// Letters and digits in upper case.
 fn normal(text: &str) -> String {
-    // Of a name the first component group; the others spell it in other scripts (PS3.5 6.2.1.1).
-    let group = text.split('=').find(|group| !group.trim().is_empty());
-    group
-        .unwrap_or_default()
+    first_group(text)
         .chars()
         .filter(|one| one.is_alphanumeric())
         .flat_map(char::to_uppercase)
         .collect()
 }
 
-/// The words of a name in upper case and in order of the alphabet: writers change their order.
+/// The words of a name in upper case and in order of the alphabet: `IVANOV^IVAN` and `Ivan Ivanov`
+/// are one name.
 fn normal_name(text: &str) -> String {
-    let group = text.split('=').find(|group| !group.trim().is_empty());
-    let mut words: Vec<String> = group
-        .unwrap_or_default()
+    let mut words: Vec<String> = first_group(text)
         .split(|one: char| !one.is_alphanumeric())
         .filter(|word| !word.is_empty())
         .map(str::to_uppercase)
         .collect();
     words.sort();
     words.join(" ")
+}
+
+/// Of a name the first component group; the others spell it in other scripts (PS3.5 6.2.1.1).
+fn first_group(text: &str) -> &str {
+    let mut groups = text.split('=');
+    groups
+        .find(|group| !group.trim().is_empty())
+        .unwrap_or_default()
 }
 
 /// Whether two names are of one script and have no word in common: somebody who marries or is

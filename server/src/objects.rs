@@ -649,7 +649,6 @@ fn clear(incoming: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// Reads what an object is from its name.
 /// The SOP instance and the content that the name of an object's file tells; `None` for another file.
 pub fn told_by_name(path: &Path) -> Option<(Uid, ContentHash)> {
     let name = path.file_name()?.to_str()?.strip_suffix(".dcm")?;
@@ -657,6 +656,7 @@ pub fn told_by_name(path: &Path) -> Option<(Uid, ContentHash)> {
     Some((Uid::new(uid).ok()?, ContentHash::from_hex(hash)?))
 }
 
+/// Reads what an object is from its name.
 fn recovered(path: &Path, metadata: &Metadata) -> Option<RecoveredObject> {
     let (sop_instance_uid, content) = told_by_name(path)?;
     Some(RecoveredObject {

@@ -11,12 +11,11 @@ use std::time::Duration;
 
 use metrics::{counter, gauge};
 use pipeline::reason::{Reason, ReasonCode};
-use pipeline::uid::Uid;
 use tokio::sync::watch;
 use tokio::task::spawn_blocking;
 
 use crate::clock::Clock;
-use crate::objects::{Condition, ObjectStore, RecoveredObject};
+use crate::objects::{Condition, ObjectStore, RecoveredObject, told_by_name};
 use crate::state::{KnownObject, Problem, State, StateError};
 
 /// From the start of one round to that of the next, unless the reading takes longer.
@@ -148,7 +147,7 @@ impl Parts {
         tracing::error!(file = %path.display(), "a kept object {what}; send its study again");
         let sop_instance_uid = row
             .map(|row| row.sop_instance_uid.clone())
-            .or_else(|| uid_of(&path));
+            .or_else(|| told_by_name(&path).map(|(uid, _)| uid));
         let problem = Problem {
             at: self.clock.now(),
             study_uid: row.and_then(|row| row.study_uid.clone()),
@@ -164,15 +163,11 @@ impl Parts {
     }
 }
 
-/// From the name of its file.
-fn uid_of(path: &std::path::Path) -> Option<Uid> {
-    let name = path.file_stem()?.to_str()?;
-    Uid::new(name.split_once('_')?.1).ok()
-}
-
 #[cfg(test)]
 mod tests {
     use std::fs;
+
+    use pipeline::uid::Uid;
 
     use super::*;
     use crate::intake::Receipt;

@@ -5,6 +5,7 @@
 
 pub mod mishaps;
 pub mod peers;
+pub mod random;
 pub mod sender;
 pub mod service;
 pub mod shipped;

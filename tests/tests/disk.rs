@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use tests::peers::python;
+use tests::random::Random;
 use tests::sender::{Outgoing, SUCCESS, Sender};
 use tests::service::{Tez, long_form, pause};
 
@@ -143,19 +144,6 @@ impl Filler<'_> {
         }
         drop(file);
         fs::remove_file(&self.path).expect("the filler goes");
-    }
-}
-
-/// `SplitMix64`: the same moments on every run, as far as the machine allows.
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, bound: u64) -> u64 {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mut bits = self.0;
-        bits = (bits ^ (bits >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        bits = (bits ^ (bits >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        (bits ^ (bits >> 31)) % bound
     }
 }
 

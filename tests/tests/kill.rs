@@ -9,6 +9,7 @@ use std::sync::Mutex;
 use std::time::Duration;
 
 use pipeline::content::{ContentHash, ContentHasher};
+use tests::random::Random;
 use tests::sender::{Outgoing, SUCCESS, Sender};
 use tests::service::{Tez, pause};
 
@@ -186,17 +187,4 @@ fn acknowledged(loads: &[Load]) -> usize {
         .iter()
         .map(|load| load.acknowledged.lock().expect("no sender panics").len())
         .sum()
-}
-
-/// `SplitMix64`: the kills fall at the same moments on every run, as far as the machine allows.
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, bound: u64) -> u64 {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mut bits = self.0;
-        bits = (bits ^ (bits >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        bits = (bits ^ (bits >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        (bits ^ (bits >> 31)) % bound
-    }
 }

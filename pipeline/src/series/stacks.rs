@@ -158,9 +158,7 @@ impl<'a> Group<'a> {
     fn into_stacks(mut self) -> Vec<FrameStack<'a>> {
         // A group is made from its first member.
         let normal = headward(self.slices[0].directions.normal);
-        for slice in &mut self.slices {
-            slice.along_mm = dot(&slice.position_mm, &normal);
-        }
+        measure_along(&mut self.slices, normal);
         let verdict = self.verdict;
         passes(self.slices)
             .into_iter()
@@ -204,10 +202,14 @@ pub(crate) fn placed<'a>(slices: &[Slice<'a>]) -> Option<Vec<PlacedSlice<'a>>> {
         .map(|slice| Geometry::of(*slice))
         .collect::<Option<_>>()?;
     let normal = headward(group.first()?.directions.normal);
-    for slice in &mut group {
+    measure_along(&mut group, normal);
+    Some(in_order(group))
+}
+
+fn measure_along(group: &mut [Geometry<'_>], normal: [f64; 3]) {
+    for slice in group {
         slice.along_mm = dot(&slice.position_mm, &normal);
     }
-    Some(in_order(group))
 }
 
 fn in_order(mut group: Vec<Geometry<'_>>) -> Vec<PlacedSlice<'_>> {

@@ -232,8 +232,10 @@ impl Assembler {
             object.row.study_uid = Some(home);
         }
         if let (Some(session), Some(uid)) = (object.session, &object.row.study_uid) {
-            let touched = self.sessions.entry(session).or_default();
-            touched.insert(uid.clone());
+            self.sessions
+                .entry(session)
+                .or_default()
+                .insert(uid.clone());
         }
         if object.row.receipt == Receipt::Duplicate {
             return;
@@ -260,7 +262,10 @@ impl Assembler {
             Err(unread) => &unread.study,
         };
         let row_uid = self.row_of(&uid, header, object.row.received_at).await;
-        if let Some(session) = object.session {
+        // The Study Instance UID itself is among them already.
+        if let Some(session) = object.session
+            && row_uid != uid
+        {
             self.sessions
                 .entry(session)
                 .or_default()
