@@ -8,6 +8,8 @@ mod codec;
 mod codestream;
 mod jpeg;
 mod jpeg_ls;
+mod mixed;
+mod overwritten;
 pub(crate) mod plausible;
 mod scale;
 mod source;

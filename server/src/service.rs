@@ -138,6 +138,43 @@ pub fn run(config: Config) -> Result<(), ServiceError> {
     ended
 }
 
+/// Tells the intake which objects are known, so that a repeat is seen as one.
+async fn remember_objects(
+    intake: &Intake,
+    state: &State,
+    on_disk: &[RecoveredObject],
+) -> Result<(), StateError> {
+    let known_paths = state.known_paths().await?;
+    if !on_disk.is_empty() && known_paths.is_empty() {
+        tracing::warn!(
+            objects = on_disk.len(),
+            "the database knows no object of the data folder, as if it were lost: it is made again \
+             from the objects, and all studies are analysed again"
+        );
+    }
+    for known in on_disk {
+        intake.remember(&known.sop_instance_uid, known.object.content);
+    }
+    // Of an object whose file is lost only the database tells: a second copy mends it.
+    for (uid, content) in known_paths.iter().filter_map(|path| told_by_name(path)) {
+        intake.remember(&uid, content);
+    }
+    Ok(())
+}
+
+/// Says what is allowed, but hardly meant.
+fn warn_of_open_doors(config: &Config) {
+    if config.dicom.allow.is_empty() {
+        tracing::warn!("dicom.allow is empty: every DICOM sender is refused");
+    }
+    if !config.http.bind.ip().is_loopback() {
+        tracing::warn!(
+            address = %config.http.bind,
+            "there is no login: whoever reaches this address sees every patient and can send studies"
+        );
+    }
+}
+
 fn say_ready(service: &Service) {
     let line = format!(
         "tez ready dicom={} http=http://{}\n",
@@ -171,6 +208,7 @@ impl Service {
         make_analyse: MakeAnalyse,
     ) -> Result<Self, ServiceError> {
         telemetry::start_metrics();
+        warn_of_open_doors(&config);
         let (store, on_disk) = open_store(&config).await?;
         let state = State::open(&config.data_dir).await?;
         let ports = Ports::bind(&config).await?;
@@ -183,18 +221,7 @@ impl Service {
             bytes_per_second: config.storage.scrub_bytes_per_second,
         };
         let intake = Intake::new(store, sender, INTAKE_WAIT);
-        for known in &on_disk {
-            intake.remember(&known.sop_instance_uid, known.object.content);
-        }
-        // Of an object whose file is lost only the database tells: a second copy mends it.
-        for (uid, content) in state
-            .known_paths()
-            .await?
-            .iter()
-            .filter_map(|path| told_by_name(path))
-        {
-            intake.remember(&uid, content);
-        }
+        remember_objects(&intake, &state, &on_disk).await?;
         let events = Events::new(clock.clone());
         let parts = studies::Parts {
             assembly: config.assembly.clone(),

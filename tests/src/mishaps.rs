@@ -129,6 +129,21 @@ impl Scene {
         }
     }
 
+    /// Paints one half of each picture in the middle of the stack over with a stored value.
+    fn paint_halves(&mut self, stored: u16) {
+        let count = self.instances.len();
+        let (left, length) = (self.draw(2) == 0, count / 4 + self.draw(count / 4));
+        let from = (count - length) / 2;
+        for index in from..from + length {
+            self.change_pixels(index, |values, columns| {
+                let halves = values.chunks_exact_mut(columns / 2 * 2);
+                for half in halves.skip(usize::from(!left)).step_by(2) {
+                    half.copy_from_slice(&stored.to_le_bytes().repeat(columns / 2));
+                }
+            });
+        }
+    }
+
     /// Whether the half with the lower columns has less that is as dense as blood.
     fn right_half_is_quiet(&self) -> bool {
         let mut dense = [0_usize; 2];
@@ -526,6 +541,25 @@ pub const ALL: &[Mishap] = &[
                     .instances
                     .iter_mut()
                     .for_each(|one| one.path.clone_from(&path));
+            }
+        },
+    },
+    Mishap {
+        name: "half_painted_with_brain",
+        apply: |scene| scene.paint_halves(1060),
+    },
+    Mishap {
+        name: "half_painted_with_nothing",
+        apply: |scene| scene.paint_halves(0),
+    },
+    Mishap {
+        name: "slices_of_two_scans_in_turn",
+        apply: |scene| {
+            let (turn, take_right) = (scene.draw(2), scene.right_half_is_quiet());
+            for index in (turn..scene.instances.len()).step_by(2) {
+                scene.change_pixels(index, |values, columns| {
+                    mirror_half(values, columns, take_right);
+                });
             }
         },
     },

@@ -8,6 +8,8 @@
 use ndarray::{Array3, ArrayView2, Axis};
 use rayon::prelude::*;
 
+use super::mixed::mixed;
+use super::overwritten::overwritten;
 use crate::reason::{Reason, ReasonCode};
 
 /// Slices that are looked at, evenly spread.
@@ -46,7 +48,8 @@ const BODY_HU: i16 = -300;
 const BODY_SHARE_MIN: f64 = 0.02;
 
 /// Looks for what no scanner makes in a stack (axes: slice, row, column; HU). Gives what makes
-/// "nothing found" worth less: single slices that are there twice at different places.
+/// "nothing found" worth less: single slices that are there twice at different places, that were
+/// painted over in part, or that look like those of two scans in turn.
 ///
 /// # Errors
 ///
@@ -61,17 +64,20 @@ pub(crate) fn check(hounsfield: &Array3<i16>) -> Result<Vec<Reason>, Reason> {
     }
     check_values(hounsfield)?;
     check_steps(hounsfield)?;
-    Ok(if repeated == 0 {
-        Vec::new()
-    } else {
-        vec![Reason::new(
+    let repeated = (repeated > 0).then(|| {
+        Reason::new(
             ReasonCode::ImplausiblePixels,
             format!(
                 "{repeated} of {pairs} slices are the same as the one below, voxel by voxel: what \
                  lies there was not seen. Send the series again."
             ),
-        )]
-    })
+        )
+    });
+    Ok(repeated
+        .into_iter()
+        .chain(overwritten(hounsfield))
+        .chain(mixed(hounsfield))
+        .collect())
 }
 
 fn implausible<T>(what: &str) -> Result<T, Reason> {
@@ -274,7 +280,7 @@ impl Seams {
 
 /// Pairs of which `holds` is true. Counted so that the compiler takes many at a time.
 #[inline]
-fn count_of(values: &[i16], next: &[i16], holds: impl Fn(i16, i16) -> bool) -> usize {
+pub(super) fn count_of(values: &[i16], next: &[i16], holds: impl Fn(i16, i16) -> bool) -> usize {
     let pairs = values.iter().zip(next);
     let count: u32 = pairs
         .map(|(one, other)| u32::from(holds(*one, *other)))

@@ -32,7 +32,7 @@ pub enum Status {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Check {
     /// Which: `data_dir`, `disk_space`, `database`, `dicom_port`, `http_port`, `dicom_senders`,
-    /// `model`, `inference`.
+    /// `http_clients`, `model`, `inference`.
     pub name: &'static str,
     /// How it ended.
     pub status: Status,
@@ -71,6 +71,7 @@ pub fn check(config: &Config) -> Vec<Check> {
     ));
     checks.push(check_port("http_port", http, running, "http.bind"));
     checks.push(check_senders(config));
+    checks.push(check_http_clients(config));
     checks.extend(check_model(config));
     checks
 }
@@ -252,6 +253,21 @@ fn check_senders(config: &Config) -> Check {
     Check::new(name, Status::Ok, text, "")
 }
 
+/// Whether others than this machine can open the worklist: there is no login yet.
+fn check_http_clients(config: &Config) -> Check {
+    let bind = config.http.bind;
+    if bind.ip().is_loopback() {
+        let text = "Only programs on this machine reach the worklist and can upload.";
+        return Check::new("http_clients", Status::Ok, text, "");
+    }
+    let text = format!(
+        "There is no login: whoever reaches {bind} sees every patient and can send studies."
+    );
+    let cure = "Bind to 127.0.0.1 and put a reverse proxy with a login before it, or let a firewall \
+                pass only those who may see patients.";
+    Check::new("http_clients", Status::Warn, text, cure)
+}
+
 fn check_model(config: &Config) -> Vec<Check> {
     let mut network = match load_network(&config.model) {
         Ok(network) => network,
@@ -350,7 +366,11 @@ mod tests {
         config.dicom.bind = taken.local_addr().unwrap();
         config.dicom.allow.clear();
         config.storage.free_bytes_reserve = u64::MAX;
+        config.http.bind = "0.0.0.0:0".parse().unwrap();
         let checks = check(&config);
+        let http = named(&checks, "http_clients");
+        assert_eq!(http.status, Status::Warn);
+        assert!(http.text.contains("no login"), "{}", http.text);
         for name in ["dicom_port", "dicom_senders", "disk_space", "model"] {
             let check = named(&checks, name);
             assert_eq!(check.status, Status::Fail, "{name}");

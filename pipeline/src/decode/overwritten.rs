@@ -1,0 +1,183 @@
+//! Parts of a picture that were painted over with one value, on any slice.
+//!
+//! A transfer that lost blocks, or a program that masks too much, leaves rectangles of one value.
+//! What lay there is gone, and a bleed with it. Tissue has noise, so that no piece of it has one
+//! value; and between skin and air lies a voxel of both, so that no long straight line has tissue on
+//! one side and air on the other.
+
+use ndarray::{Array3, ArrayView2};
+use rayon::prelude::*;
+
+use super::plausible::count_of;
+use crate::reason::{Reason, ReasonCode};
+
+/// Rows that are looked at for pieces of one value.
+const ROWS: usize = 128;
+/// A piece is this share of a row, and not shorter than that many voxels.
+const PIECES_IN_A_ROW: usize = 32;
+const PIECE_MIN: usize = 8;
+/// Brain and blood, HU. So much of a slice in pieces of one such value is paint (64 patients of
+/// CT-ICH: at most 0.002, where the image was lossy JPEG; one head of GE: none) …
+const TISSUE_HU: std::ops::RangeInclusive<i16> = -20..=100;
+const PAINTED_TISSUE_MAX: f64 = 0.005;
+/// … and so much of any other value that is not air (CT-ICH: 0.076, where bone has one value).
+const NOT_AIR_HU: i16 = -300;
+const PAINTED_MAX: f64 = 0.15;
+/// Emptiness, HU. A line that has it on one side and tissue on the other is a cut if it is this share
+/// of the picture's side (CT-ICH: 0.18, where all that is darker than the brain's window is air; GE:
+/// 0.004).
+const EMPTY_HU: i16 = -900;
+const CUT_MIN: f64 = 0.25;
+
+/// Slices of a stack (axes: slice, row, column; HU) that were painted over in part, as what makes
+/// "nothing found" worth less.
+pub(super) fn overwritten(hounsfield: &Array3<i16>) -> Option<Reason> {
+    let slices: Vec<ArrayView2<'_, i16>> = hounsfield.outer_iter().collect();
+    let painted = slices
+        .par_iter()
+        .filter(|plane| is_painted(plane) || is_cut(plane))
+        .count();
+    (painted > 0).then(|| {
+        Reason::new(
+            ReasonCode::ImplausiblePixels,
+            format!(
+                "On {painted} of {} slices a part of the picture was painted over with one value: \
+                 what lay there was not seen. Send the series again.",
+                slices.len()
+            ),
+        )
+    })
+}
+
+/// Whether pieces of rows have one value, where a scanner has noise. Corners do not count: beyond
+/// the circle that is reconstructed lies padding.
+fn is_painted(plane: &ArrayView2<'_, i16>) -> bool {
+    let (rows, columns) = plane.dim();
+    let piece = (columns / PIECES_IN_A_ROW).max(PIECE_MIN);
+    let every = (rows / ROWS).max(1);
+    let (mut looked_at, mut tissue, mut other) = (0_usize, 0_usize, 0_usize);
+    let radius = rows.min(columns) as f64 / 2.0;
+    for (row, values) in plane.outer_iter().enumerate().step_by(every) {
+        let Some(values) = values.to_slice() else {
+            continue;
+        };
+        let down = row as f64 + 0.5 - rows as f64 / 2.0;
+        for (index, values) in values.chunks_exact(piece).enumerate() {
+            looked_at += 1;
+            let across = (index as f64 + 0.5) * piece as f64 - columns as f64 / 2.0;
+            let value = values[0];
+            let is_flat = value > NOT_AIR_HU && values.iter().all(|other| *other == value);
+            if is_flat && down.hypot(across) < radius {
+                tissue += usize::from(TISSUE_HU.contains(&value));
+                other += usize::from(!TISSUE_HU.contains(&value));
+            }
+        }
+    }
+    let is_over = |count: usize, most: f64| count as f64 > most * looked_at as f64;
+    is_over(tissue, PAINTED_TISSUE_MAX) || is_over(other, PAINTED_MAX)
+}
+
+/// Whether a straight line along rows or columns has tissue on one side and nothing on the other.
+fn is_cut(plane: &ArrayView2<'_, i16>) -> bool {
+    let (rows, columns) = plane.dim();
+    let slices: Vec<&[i16]> = plane
+        .outer_iter()
+        .filter_map(|row| row.to_slice())
+        .collect();
+    let is_long = |count: usize, side: usize| count as f64 >= CUT_MIN * side as f64;
+    let along_rows = slices.windows(2).any(|pair| {
+        is_long(count_of(pair[0], pair[1], ends), columns)
+            || is_long(count_of(pair[1], pair[0], ends), columns)
+    });
+    along_rows || {
+        let mut ended = vec![[0_u16; 2]; columns.saturating_sub(1)];
+        for row in &slices {
+            for (counts, pair) in ended.iter_mut().zip(row.windows(2)) {
+                counts[0] += u16::from(ends(pair[0], pair[1]));
+                counts[1] += u16::from(ends(pair[1], pair[0]));
+            }
+        }
+        let longest = ended.iter().flatten().max();
+        longest.is_some_and(|count| is_long(usize::from(*count), rows))
+    }
+}
+
+/// Whether tissue has nothing beside it.
+fn ends(tissue: i16, beside: i16) -> bool {
+    TISSUE_HU.contains(&tissue) && (beside <= EMPTY_HU)
+}
+
+#[cfg(test)]
+mod tests {
+    use ndarray::s;
+
+    use super::*;
+    use crate::limits::Limits;
+    use crate::study::StudyScans;
+    use crate::study::tests::fixture;
+
+    fn head() -> Array3<i16> {
+        let (_folder, instances) = fixture("small_head");
+        let limits = Limits::default();
+        let scan = StudyScans::of(&instances, &limits).next_scan();
+        scan.unwrap().volume.unwrap().volume.hounsfield
+    }
+
+    fn said(hounsfield: &Array3<i16>) -> String {
+        overwritten(hounsfield).map_or_else(String::new, |reason| reason.text)
+    }
+
+    #[test]
+    fn a_head_as_it_was_scanned_is_not_painted_over() {
+        assert_eq!(said(&head()), "");
+    }
+
+    #[test]
+    fn a_part_of_one_value_is_told_on_the_slices_that_have_it() {
+        let head = head();
+        let (_, rows, columns) = head.dim();
+        let parts = [
+            ("left half", s![8..18, .., ..columns / 2]),
+            ("right half", s![8..18, .., columns / 2..]),
+            ("upper half", s![8..18, ..rows / 2, ..]),
+            ("lower half", s![8..18, rows / 2.., ..]),
+            (
+                "middle",
+                s![8..18, rows / 4..rows * 3 / 4, columns / 4..columns * 3 / 4],
+            ),
+        ];
+        for (name, part) in parts {
+            // Water, brain, bone, air, stored zeros and below.
+            for value in [0, 36, 80, 1000, 3071, -1000, -1024, -2048] {
+                let mut painted = head.clone();
+                painted.slice_mut(part).fill(value);
+                let told = said(&painted);
+                assert!(told.starts_with("On 10 of"), "{name} {value}: {told:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_small_part_as_dense_as_brain_is_told() {
+        let mut head = head();
+        let (_, rows, columns) = head.dim();
+        let (row, column) = (rows * 2 / 5, columns * 2 / 5);
+        let part = s![10..12, row..row + rows / 8, column..column + columns / 8];
+        head.slice_mut(part).fill(34);
+        assert!(said(&head).starts_with("On 2 of"));
+    }
+
+    #[test]
+    fn padding_in_the_corners_is_none() {
+        let mut head = head();
+        let (_, rows, columns) = head.dim();
+        let (middle_row, middle_column) = (rows as f64 / 2.0, columns as f64 / 2.0);
+        for ((_, row, column), value) in head.indexed_iter_mut() {
+            let (down, across) = (row as f64 - middle_row, column as f64 - middle_column);
+            if down.hypot(across) > middle_row {
+                *value = 0;
+            }
+        }
+        assert_eq!(said(&head), "");
+    }
+}
