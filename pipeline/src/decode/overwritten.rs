@@ -1,4 +1,4 @@
-//! Parts of a picture that were painted over with one value, on any slice.
+//! Parts of a picture that were painted over with one value.
 //!
 //! A transfer that lost blocks, or a program that masks too much, leaves rectangles of one value.
 //! What lay there is gone, and a bleed with it. Tissue has noise, so that no piece of it has one
@@ -8,9 +8,11 @@
 use ndarray::{Array3, ArrayView2};
 use rayon::prelude::*;
 
-use super::plausible::count_of;
+use super::plausible::{count_of, looked_at};
 use crate::reason::{Reason, ReasonCode};
 
+/// Slices that are looked at, evenly spread: at least one in 5 mm of any head.
+const SLICES: usize = 64;
 /// Rows that are looked at for pieces of one value.
 const ROWS: usize = 128;
 /// A piece is this share of a row, and not shorter than that many voxels.
@@ -32,7 +34,7 @@ const CUT_MIN: f64 = 0.25;
 /// Slices of a stack (axes: slice, row, column; HU) that were painted over in part, as what makes
 /// "nothing found" worth less.
 pub(super) fn overwritten(hounsfield: &Array3<i16>) -> Option<Reason> {
-    let slices: Vec<ArrayView2<'_, i16>> = hounsfield.outer_iter().collect();
+    let slices = looked_at(hounsfield, SLICES);
     let painted = slices
         .par_iter()
         .filter(|plane| is_painted(plane) || is_cut(plane))
@@ -41,8 +43,8 @@ pub(super) fn overwritten(hounsfield: &Array3<i16>) -> Option<Reason> {
         Reason::new(
             ReasonCode::ImplausiblePixels,
             format!(
-                "On {painted} of {} slices a part of the picture was painted over with one value: \
-                 what lay there was not seen. Send the series again.",
+                "On {painted} of the {} slices that were looked at, a part of the picture was painted \
+                 over with one value: what lay there was not seen. Send the series again.",
                 slices.len()
             ),
         )
@@ -152,7 +154,7 @@ mod tests {
                 let mut painted = head.clone();
                 painted.slice_mut(part).fill(value);
                 let told = said(&painted);
-                assert!(told.starts_with("On 10 of"), "{name} {value}: {told:?}");
+                assert!(told.starts_with("On 10 of the"), "{name} {value}: {told:?}");
             }
         }
     }
@@ -164,7 +166,7 @@ mod tests {
         let (row, column) = (rows * 2 / 5, columns * 2 / 5);
         let part = s![10..12, row..row + rows / 8, column..column + columns / 8];
         head.slice_mut(part).fill(34);
-        assert!(said(&head).starts_with("On 2 of"));
+        assert!(said(&head).starts_with("On 2 of the"));
     }
 
     #[test]

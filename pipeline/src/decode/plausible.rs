@@ -108,17 +108,17 @@ fn repeated(hounsfield: &Array3<i16>) -> usize {
         .count()
 }
 
-/// The slices that are looked at.
-fn looked_at(hounsfield: &Array3<i16>) -> Vec<ArrayView2<'_, i16>> {
+/// At most `slices_max` slices, evenly spread.
+pub(super) fn looked_at(hounsfield: &Array3<i16>, slices_max: usize) -> Vec<ArrayView2<'_, i16>> {
     let count = hounsfield.len_of(Axis(0));
-    let looks = count.min(SLICES);
+    let looks = count.min(slices_max);
     (0..looks)
         .map(|look| hounsfield.index_axis(Axis(0), (2 * look + 1) * count / (2 * looks)))
         .collect()
 }
 
 fn check_values(hounsfield: &Array3<i16>) -> Result<(), Reason> {
-    let slices = looked_at(hounsfield);
+    let slices = looked_at(hounsfield, SLICES);
     let whole: usize = slices.iter().map(ArrayView2::len).sum();
     let counts = Counts::of(&slices);
     let densest = share(counts.within(DENSEST_HU + 1, i16::MAX), whole);
@@ -187,7 +187,7 @@ struct Seams {
 }
 
 fn check_steps(hounsfield: &Array3<i16>) -> Result<(), Reason> {
-    let slices = looked_at(hounsfield);
+    let slices = looked_at(hounsfield, SLICES);
     let seams: Vec<[Seams; 2]> = slices
         .par_iter()
         .map(|plane| [Seams::of_rows(plane), Seams::of_columns(plane)])
