@@ -19,17 +19,19 @@ const ROWS: usize = 128;
 const PIECES_IN_A_ROW: usize = 32;
 const PIECE_MIN: usize = 8;
 /// Brain and blood, HU. So much of a slice in pieces of one such value is paint (64 patients of
-/// CT-ICH: at most 0.002, where the image was lossy JPEG; one head of GE: none) …
+/// CT-ICH: at most 0.0003; one head of GE: none) …
 const TISSUE_HU: std::ops::RangeInclusive<i16> = -20..=100;
 const PAINTED_TISSUE_MAX: f64 = 0.005;
 /// … and so much of any other value that is not air (CT-ICH: 0.076, where bone has one value).
 const NOT_AIR_HU: i16 = -300;
 const PAINTED_MAX: f64 = 0.15;
-/// Emptiness, HU. A line that has it on one side and tissue on the other is a cut if it is this share
-/// of the picture's side (CT-ICH: 0.18, where all that is darker than the brain's window is air; GE:
-/// 0.004).
+/// Emptiness, HU. A line that has it on one side and brain on the other is a cut if it is this share
+/// of the picture's side (CT-ICH: 0.07; GE: 0.004) …
 const EMPTY_HU: i16 = -900;
-const CUT_MIN: f64 = 0.25;
+const BRAIN_HU: std::ops::RangeInclusive<i16> = 0..=100;
+const CUT_MIN: f64 = 0.2;
+/// … unless it lies in the outermost tenth of the picture, where the head holder ends so.
+const MARGIN_PARTS: usize = 10;
 
 /// Slices of a stack (axes: slice, row, column; HU) that were painted over in part, as what makes
 /// "nothing found" worth less.
@@ -79,34 +81,45 @@ fn is_painted(plane: &ArrayView2<'_, i16>) -> bool {
     is_over(tissue, PAINTED_TISSUE_MAX) || is_over(other, PAINTED_MAX)
 }
 
-/// Whether a straight line along rows or columns has tissue on one side and nothing on the other.
+/// Whether a straight line along rows or columns has brain on one side and nothing on the other.
 fn is_cut(plane: &ArrayView2<'_, i16>) -> bool {
     let (rows, columns) = plane.dim();
-    let slices: Vec<&[i16]> = plane
+    let lines: Vec<&[i16]> = plane
         .outer_iter()
         .filter_map(|row| row.to_slice())
         .collect();
     let is_long = |count: usize, side: usize| count as f64 >= CUT_MIN * side as f64;
-    let along_rows = slices.windows(2).any(|pair| {
+    let mut along_rows = lines
+        .windows(2)
+        .take(inside(rows).end)
+        .skip(inside(rows).start);
+    let is_row_cut = along_rows.any(|pair| {
         is_long(count_of(pair[0], pair[1], ends), columns)
             || is_long(count_of(pair[1], pair[0], ends), columns)
     });
-    along_rows || {
+    is_row_cut || {
         let mut ended = vec![[0_u16; 2]; columns.saturating_sub(1)];
-        for row in &slices {
+        for row in &lines {
             for (counts, pair) in ended.iter_mut().zip(row.windows(2)) {
                 counts[0] += u16::from(ends(pair[0], pair[1]));
                 counts[1] += u16::from(ends(pair[1], pair[0]));
             }
         }
-        let longest = ended.iter().flatten().max();
+        let inner = ended.get(inside(columns)).unwrap_or_default();
+        let longest = inner.iter().flatten().max();
         longest.is_some_and(|count| is_long(usize::from(*count), rows))
     }
 }
 
-/// Whether tissue has nothing beside it.
-fn ends(tissue: i16, beside: i16) -> bool {
-    TISSUE_HU.contains(&tissue) && (beside <= EMPTY_HU)
+/// Lines of a picture of `side` that are not at its margin.
+fn inside(side: usize) -> std::ops::Range<usize> {
+    let margin = side / MARGIN_PARTS;
+    margin..side.saturating_sub(margin + 1)
+}
+
+/// Whether brain has nothing beside it.
+fn ends(brain: i16, beside: i16) -> bool {
+    BRAIN_HU.contains(&brain) && (beside <= EMPTY_HU)
 }
 
 #[cfg(test)]
