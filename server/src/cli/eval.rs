@@ -1,11 +1,4 @@
-//! `tez eval`: the shipped path over labelled studies, and how well it did.
-//!
-//! A study that was not analysed has no answer. It is counted as such and never as a negative:
-//! figures over answered studies stand beside the share of all positives that was found.
-
-mod figures;
-mod predictions;
-mod table;
+//! `tez eval`: runs the shipped path over labelled studies; [`eval`] says how well it did.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -18,16 +11,14 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use anyhow::{Context, ensure};
 use clap::Args;
-use models::analysis::Analysis;
+use eval::labels::{LabelledStudy, read_labels, read_slice_labels};
+use eval::{Evaluated, Site, SliceAnswer, figures, predictions, table};
 use models::findings::FindingKind;
 use models::report::{ReportState, StudyReport};
 use models::runtime::Network;
 use pipeline::reason::{Reason, ReasonCode};
-use pipeline::uid::Uid;
 
 use super::input::{Study, gather};
-use super::labels::{LabelledStudy, read_labels, read_slice_labels};
-use super::metrics::Site;
 use super::progress::Bar;
 use super::triage::analyse_study;
 use super::{ModelChoice, Settings, tell, usage_error};
@@ -137,27 +128,6 @@ impl EvalArgs {
             studies_per_day: self.studies_per_day,
         })
     }
-}
-
-/// What came of one labelled study.
-#[derive(Clone, Debug)]
-struct Evaluated {
-    labelled: LabelledStudy,
-    /// `None` if no study could be read; the reason says why.
-    report: Result<StudyReport, Reason>,
-    thickness_mm: Option<f64>,
-    /// What the network said of each received slice, feet to head.
-    slices: Vec<SliceAnswer>,
-}
-
-/// What a network said of one received slice.
-#[derive(Clone, Debug)]
-struct SliceAnswer {
-    sop_uid: Uid,
-    /// Zero-based frame of the object.
-    frame_index: usize,
-    /// Not calibrated.
-    probability: BTreeMap<FindingKind, f64>,
 }
 
 /// Runs the command.
@@ -275,7 +245,7 @@ fn evaluate(
             [] => {}
             [study] => {
                 let analysis = analyse_study(study, &config.limits, network, &|_| {});
-                evaluated.slices = slice_answers(&analysis);
+                evaluated.slices = SliceAnswer::of(&analysis);
                 evaluated.thickness_mm = thickness_mm(study, &analysis.report);
                 evaluated.report = Ok(analysis.report);
             }
@@ -300,22 +270,36 @@ fn thickness_mm(study: &Study, report: &StudyReport) -> Option<f64> {
         .or_else(|| report.geometry.as_ref().map(|geometry| geometry.gap_mm[1]))
 }
 
-/// What the network said of the slab that covers each received slice's middle.
-fn slice_answers(analysis: &Analysis) -> Vec<SliceAnswer> {
-    let (Some(map), Some(volume)) = (&analysis.map, &analysis.volume) else {
-        return Vec::new();
-    };
-    let answer = |source| {
-        let slab_prob = map.slab_prob.row(map.slab_of_source(source, volume));
-        let probabilities = slab_prob.iter().copied().map(f64::from);
-        SliceAnswer {
-            sop_uid: source.sop_instance_uid.clone(),
-            frame_index: source.frame_index,
-            probability: map.kinds.iter().copied().zip(probabilities).collect(),
-        }
-    };
-    volume.sources.iter().map(answer).collect()
-}
-
 #[cfg(test)]
-mod tests;
+mod tests {
+    use super::*;
+
+    const ICH: FindingKind = FindingKind::IntracranialHemorrhage;
+
+    #[test]
+    fn a_prevalence_is_for_one_finding_or_for_all_others() {
+        let parse = |text: &str| text.parse::<Prevalence>();
+        let args = |prevalence| EvalArgs {
+            folder: PathBuf::new(),
+            json: false,
+            prevalence,
+            studies_per_day: 20.0,
+            predictions: None,
+            model: ModelChoice {
+                model: None,
+                library: None,
+            },
+            settings: Settings { config: None },
+        };
+        let args = args(vec![
+            parse("0.1").unwrap(),
+            parse("mass_effect=0.03").unwrap(),
+        ]);
+        let share = |kind| args.site(kind).unwrap().prevalence;
+        assert!((share(ICH) - 0.1).abs() < 1e-12);
+        assert!((share(FindingKind::MassEffect) - 0.03).abs() < 1e-12);
+        for wrong in ["0", "1", "10", "x", "bleed=0.1", "nan"] {
+            assert!(parse(wrong).is_err(), "{wrong}");
+        }
+    }
+}

@@ -3,8 +3,6 @@
 mod check;
 mod eval;
 mod input;
-mod labels;
-mod metrics;
 mod nifti;
 mod overlay;
 mod progress;

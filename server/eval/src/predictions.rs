@@ -7,15 +7,19 @@ use std::path::Path;
 use models::findings::{Finding, FindingKind};
 use models::report::ReportState;
 
-use super::super::labels::SliceLabels;
-use super::Evaluated;
+use crate::Evaluated;
+use crate::labels::SliceLabels;
 
 /// `probability` of a study is calibrated and is what users see; of a slice it is the network's.
 /// Empty cells: not known, or no answer.
 const HEADER: &str = "level,path,state,sop_uid,frame,kind,label,probability,present";
 
 /// Writes all answers and all labels without one; paths are those of studies.csv in `folder`.
-pub(super) fn write(
+///
+/// # Errors
+///
+/// If `out` cannot be written.
+pub fn write(
     out: &mut impl Write,
     folder: &Path,
     evaluated: &[Evaluated],

@@ -11,19 +11,19 @@ use pipeline::uid::Uid;
 const BYTES_MAX: u64 = 64 << 20;
 
 /// What is known; a kind whose cell is empty is not here.
-pub(super) type Labels = BTreeMap<FindingKind, bool>;
+pub type Labels = BTreeMap<FindingKind, bool>;
 /// What is known of slices, by SOP Instance UID.
-pub(super) type SliceLabels = BTreeMap<Uid, Labels>;
+pub type SliceLabels = BTreeMap<Uid, Labels>;
 
 /// One row of `studies.csv`.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) struct LabelledStudy {
+pub struct LabelledStudy {
     /// Where the study lies.
-    pub(super) path: PathBuf,
+    pub path: PathBuf,
     /// What is known of it.
-    pub(super) labels: Labels,
+    pub labels: Labels,
     /// Volume of the lesion, mL, where it is known.
-    pub(super) volume_ml: Option<f64>,
+    pub volume_ml: Option<f64>,
 }
 
 /// What a column holds.
@@ -41,7 +41,7 @@ enum Column {
 /// # Errors
 ///
 /// If it is missing, has no column `path` or no label column, or a cell is not what it should be.
-pub(super) fn read_labels(folder: &Path) -> anyhow::Result<(Vec<LabelledStudy>, Vec<String>)> {
+pub fn read_labels(folder: &Path) -> anyhow::Result<(Vec<LabelledStudy>, Vec<String>)> {
     let path = folder.join("studies.csv");
     parse(&read_table(&path)?, folder).with_context(|| format!("{} cannot be used", path.display()))
 }
@@ -51,7 +51,7 @@ pub(super) fn read_labels(folder: &Path) -> anyhow::Result<(Vec<LabelledStudy>, 
 /// # Errors
 ///
 /// If it has no column `sop_uid` or no label column, or a cell is not what it should be.
-pub(super) fn read_slice_labels(folder: &Path) -> anyhow::Result<Option<SliceLabels>> {
+pub fn read_slice_labels(folder: &Path) -> anyhow::Result<Option<SliceLabels>> {
     let path = folder.join("slices.csv");
     if !path.try_exists()? {
         return Ok(None);

@@ -4,9 +4,10 @@ mod clustered;
 mod reliability;
 mod site;
 
-pub(super) use clustered::{Scored, clustered_area};
-pub(super) use reliability::{Reliability, reliability};
-pub(super) use site::{Expected, Site};
+pub(crate) use clustered::{Scored, clustered_area};
+pub(crate) use reliability::{Reliability, reliability};
+pub(crate) use site::Expected;
+pub use site::Site;
 
 use serde::Serialize;
 
@@ -15,30 +16,30 @@ const Z_95: f64 = 1.959_963_984_540_054;
 
 /// A figure with its 95 % interval.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
-pub(super) struct Estimate {
+pub(crate) struct Estimate {
     /// The figure.
-    pub(super) value: f64,
+    pub(crate) value: f64,
     /// Lower end of the interval; `None` where none can be given.
-    pub(super) low: Option<f64>,
+    pub(crate) low: Option<f64>,
     /// Upper end of the interval; `None` where none can be given.
-    pub(super) high: Option<f64>,
+    pub(crate) high: Option<f64>,
 }
 
 /// A share of counted things.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
-pub(super) struct Share {
+pub(crate) struct Share {
     /// How many are so.
-    pub(super) count: usize,
+    pub(crate) count: usize,
     /// Of how many.
-    pub(super) of: usize,
+    pub(crate) of: usize,
     /// The share; `None` of nothing.
     #[serde(flatten)]
-    pub(super) estimate: Option<Estimate>,
+    pub(crate) estimate: Option<Estimate>,
 }
 
 /// `count` of `of` with Wilson's score interval (Wilson 1927), which holds its 95 % also for few
 /// cases and at 0 and 100 %, where the common interval has no width.
-pub(super) fn share(count: usize, of: usize) -> Share {
+pub(crate) fn share(count: usize, of: usize) -> Share {
     let estimate = (of > 0).then(|| {
         let (n, p) = (of as f64, count as f64 / of as f64);
         let z2 = Z_95 * Z_95;
@@ -63,7 +64,7 @@ pub(super) fn share(count: usize, of: usize) -> Share {
 /// Its interval is DeLong's (DeLong 1988, Biometrics 44:837) on the logit scale, so that it stays
 /// within 0 and 1. There is none with fewer than two positives or negatives, nor for an area of
 /// exactly 0 or 1, where the method has no width.
-pub(super) fn area_under_curve(positives: &[f64], negatives: &[f64]) -> Option<Estimate> {
+pub(crate) fn area_under_curve(positives: &[f64], negatives: &[f64]) -> Option<Estimate> {
     if positives.is_empty() || negatives.is_empty() {
         return None;
     }

@@ -9,11 +9,11 @@ const DAYS_PER_YEAR: f64 = 365.25;
 
 /// A place: how much comes, and how much of it is positive.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(in crate::cli) struct Site {
+pub struct Site {
     /// Share of studies with the finding.
-    pub(in crate::cli) prevalence: f64,
+    pub prevalence: f64,
     /// Studies in a day.
-    pub(in crate::cli) studies_per_day: f64,
+    pub studies_per_day: f64,
 }
 
 /// What is to be expected there.
@@ -21,32 +21,28 @@ pub(in crate::cli) struct Site {
 /// Intervals put both ends of the intervals of sensitivity and specificity in at once: they are
 /// rather too wide than too narrow, and say nothing of how far the place's patients differ.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
-pub(in crate::cli) struct Expected {
+pub(crate) struct Expected {
     /// Share of studies with the finding that was assumed.
-    pub(in crate::cli) prevalence: f64,
+    pub(crate) prevalence: f64,
     /// Studies in a day that were assumed.
-    pub(in crate::cli) studies_per_day: f64,
+    pub(crate) studies_per_day: f64,
     /// Of alarms, the share that is right.
-    pub(in crate::cli) positive_predictive_value: Option<Estimate>,
+    pub(crate) positive_predictive_value: Option<Estimate>,
     /// Of studies without an alarm, the share without the finding.
-    pub(in crate::cli) negative_predictive_value: Option<Estimate>,
+    pub(crate) negative_predictive_value: Option<Estimate>,
     /// Alarms in a day, right or wrong.
-    pub(in crate::cli) alerts_per_day: Estimate,
+    pub(crate) alerts_per_day: Estimate,
     /// Of those the wrong ones.
-    pub(in crate::cli) false_alerts_per_day: Estimate,
+    pub(crate) false_alerts_per_day: Estimate,
     /// Positive studies in a day without an alarm.
-    pub(in crate::cli) misses_per_day: Estimate,
+    pub(crate) misses_per_day: Estimate,
     /// The same in a year of 365.25 days.
-    pub(in crate::cli) misses_per_year: Estimate,
+    pub(crate) misses_per_year: Estimate,
 }
 
 impl Site {
     /// What `sensitivity` and `specificity` mean here; `None` if one of them is not known.
-    pub(in crate::cli) fn expects(
-        &self,
-        sensitivity: &Share,
-        specificity: &Share,
-    ) -> Option<Expected> {
+    pub(crate) fn expects(&self, sensitivity: &Share, specificity: &Share) -> Option<Expected> {
         let rates = Rates::of(sensitivity.estimate?, specificity.estimate?);
         let positives = self.prevalence * self.studies_per_day;
         let negatives = self.studies_per_day - positives;

@@ -9,13 +9,13 @@ const SEED: u64 = 20_200_514;
 
 /// One scored thing: its cluster, whether it is positive, and its score.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(in crate::cli) struct Scored {
+pub(crate) struct Scored {
     /// Things with one number are drawn together.
-    pub(in crate::cli) cluster: usize,
+    pub(crate) cluster: usize,
     /// Whether it is positive.
-    pub(in crate::cli) truth: bool,
+    pub(crate) truth: bool,
     /// Higher means more surely positive.
-    pub(in crate::cli) score: f64,
+    pub(crate) score: f64,
 }
 
 /// Area under the curve over all of `things`, ties counting half; `None` without a positive or a
@@ -25,7 +25,7 @@ pub(in crate::cli) struct Scored {
 /// there are, 2,000 times from a fixed seed, and the 2.5th and 97.5th percentiles are taken. Draws
 /// without a positive or a negative are left out. There is no interval with fewer than two clusters
 /// that hold positives or two that hold negatives, nor for an area of exactly 0 or 1.
-pub(in crate::cli) fn clustered_area(things: &[Scored]) -> Option<Estimate> {
+pub(crate) fn clustered_area(things: &[Scored]) -> Option<Estimate> {
     let mut sorted = things.to_vec();
     sorted.sort_by(|a, b| a.score.total_cmp(&b.score));
     let clusters = sorted.iter().map(|one| one.cluster + 1).max().unwrap_or(0);

@@ -1,9 +1,11 @@
+use std::path::PathBuf;
+
 use models::findings::{Finding, Outcome, Probability};
-use pipeline::uid::Uid;
+use pipeline::reason::ReasonCode;
 
 use super::figures::Evaluation;
 use super::*;
-use crate::cli::labels::{Labels, SliceLabels};
+use crate::labels::{Labels, SliceLabels};
 
 fn figures(evaluated: &[Evaluated]) -> Evaluation {
     figures::figures(evaluated, None, &|_| None)
@@ -207,33 +209,6 @@ fn of_an_object_with_frames_the_highest_speaks() {
     let slices = evaluation.findings[0].by_slice.as_ref().unwrap();
     assert_eq!(slices.without_answer, 0);
     assert!((slices.auc.unwrap().value - 1.0).abs() < 1e-12);
-}
-
-#[test]
-fn a_prevalence_is_for_one_finding_or_for_all_others() {
-    let parse = |text: &str| text.parse::<Prevalence>();
-    let args = |prevalence| EvalArgs {
-        folder: PathBuf::new(),
-        json: false,
-        prevalence,
-        studies_per_day: 20.0,
-        predictions: None,
-        model: ModelChoice {
-            model: None,
-            library: None,
-        },
-        settings: Settings { config: None },
-    };
-    let args = args(vec![
-        parse("0.1").unwrap(),
-        parse("mass_effect=0.03").unwrap(),
-    ]);
-    let share = |kind| args.site(kind).unwrap().prevalence;
-    assert!((share(ICH) - 0.1).abs() < 1e-12);
-    assert!((share(FindingKind::MassEffect) - 0.03).abs() < 1e-12);
-    for wrong in ["0", "1", "10", "x", "bleed=0.1", "nan"] {
-        assert!(parse(wrong).is_err(), "{wrong}");
-    }
 }
 
 #[test]

@@ -2,11 +2,15 @@
 
 use std::io::{self, Write};
 
-use super::super::metrics::{Estimate, Expected, Reliability, Share};
-use super::figures::{Evaluation, FindingFigures, SliceFigures};
+use crate::figures::{Evaluation, FindingFigures, SliceFigures};
+use crate::metrics::{Estimate, Expected, Reliability, Share};
 
 /// Writes all of `evaluation`.
-pub(super) fn write(out: &mut impl Write, evaluation: &Evaluation) -> io::Result<()> {
+///
+/// # Errors
+///
+/// If `out` cannot be written.
+pub fn write(out: &mut impl Write, evaluation: &Evaluation) -> io::Result<()> {
     let studies = &evaluation.studies;
     if let Some(model) = &evaluation.model {
         writeln!(

@@ -9,30 +9,30 @@ const BINS: usize = 10;
 
 /// Probabilities against what was so.
 #[derive(Clone, Debug, PartialEq, Serialize)]
-pub(in crate::cli) struct Reliability {
+pub(crate) struct Reliability {
     /// Mean distance between a bin's probability and its share of positives, weighted by the bins'
     /// answers (Naeini 2015); `None` without an answer. It has no interval; with few answers it is
     /// above 0 also for perfect probabilities.
-    pub(in crate::cli) expected_calibration_error: Option<f64>,
+    pub(crate) expected_calibration_error: Option<f64>,
     /// Bins that hold an answer, from 0 to 1.
-    pub(in crate::cli) bins: Vec<Bin>,
+    pub(crate) bins: Vec<Bin>,
 }
 
 /// Answers whose probabilities are alike.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
-pub(in crate::cli) struct Bin {
+pub(crate) struct Bin {
     /// From this probability on.
-    pub(in crate::cli) from: f64,
+    pub(crate) from: f64,
     /// Up to this one; the last bin holds it too.
-    pub(in crate::cli) to: f64,
+    pub(crate) to: f64,
     /// Mean of the answers' probabilities.
-    pub(in crate::cli) mean_probability: f64,
+    pub(crate) mean_probability: f64,
     /// How many of them were so.
-    pub(in crate::cli) positive: Share,
+    pub(crate) positive: Share,
 }
 
 /// Bins answers, each a probability and whether it was so.
-pub(in crate::cli) fn reliability(answers: &[(f64, bool)]) -> Reliability {
+pub(crate) fn reliability(answers: &[(f64, bool)]) -> Reliability {
     let bins: Vec<Bin> = (0..BINS).filter_map(|bin| bin_of(bin, answers)).collect();
     let distance = |bin: &Bin| {
         let share = bin.positive.count as f64 / bin.positive.of as f64;

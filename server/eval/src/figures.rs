@@ -7,12 +7,12 @@ use models::report::{ModelIdentity, ReportState};
 use pipeline::uid::Uid;
 use serde::Serialize;
 
-use super::super::labels::SliceLabels;
-use super::super::metrics::{
+use crate::Evaluated;
+use crate::labels::SliceLabels;
+use crate::metrics::{
     Estimate, Expected, Reliability, Scored, Share, Site, area_under_curve, clustered_area,
     reliability, share,
 };
-use super::Evaluated;
 
 /// Bands of a number: its name and from where on.
 type Bands = &'static [(&'static str, f64)];
@@ -41,78 +41,79 @@ struct Answer {
     thickness_mm: Option<f64>,
 }
 
+/// All figures, as `--json` prints them.
 #[derive(Debug, Serialize)]
-pub(super) struct Evaluation {
-    pub(super) model: Option<ModelIdentity>,
-    pub(super) studies: Counts,
-    pub(super) findings: Vec<FindingFigures>,
+pub struct Evaluation {
+    pub(crate) model: Option<ModelIdentity>,
+    pub(crate) studies: Counts,
+    pub(crate) findings: Vec<FindingFigures>,
     /// Labelled kinds that the model does not answer.
-    pub(super) kinds_not_answered: Vec<FindingKind>,
+    pub(crate) kinds_not_answered: Vec<FindingKind>,
 }
 
 #[derive(Debug, Default, PartialEq, Eq, Serialize)]
-pub(super) struct Counts {
-    pub(super) total: usize,
-    pub(super) analysed: usize,
-    pub(super) partial: usize,
-    pub(super) not_analysed: usize,
+pub(crate) struct Counts {
+    pub(crate) total: usize,
+    pub(crate) analysed: usize,
+    pub(crate) partial: usize,
+    pub(crate) not_analysed: usize,
     /// Why studies were not analysed; one study may have several reasons.
-    pub(super) not_analysed_by_reason: BTreeMap<String, usize>,
+    pub(crate) not_analysed_by_reason: BTreeMap<String, usize>,
 }
 
 #[derive(Debug, Serialize)]
-pub(super) struct FindingFigures {
-    pub(super) kind: FindingKind,
+pub(crate) struct FindingFigures {
+    pub(crate) kind: FindingKind,
     /// Studies labelled for this kind.
-    pub(super) labelled: usize,
+    pub(crate) labelled: usize,
     /// Labelled positive, without an answer.
-    pub(super) positives_without_answer: usize,
+    pub(crate) positives_without_answer: usize,
     /// Labelled negative, without an answer.
-    pub(super) negatives_without_answer: usize,
+    pub(crate) negatives_without_answer: usize,
     /// Of answered studies.
-    pub(super) auc: Option<Estimate>,
+    pub(crate) auc: Option<Estimate>,
     /// Of answered positives.
-    pub(super) sensitivity: Share,
+    pub(crate) sensitivity: Share,
     /// Of answered negatives.
-    pub(super) specificity: Share,
+    pub(crate) specificity: Share,
     /// Found, of all positives: one without an answer was not found.
-    pub(super) found_of_all_positives: Share,
+    pub(crate) found_of_all_positives: Share,
     /// Sensitivity by the lesion's volume, where it is known.
-    pub(super) by_volume: Vec<Band>,
+    pub(crate) by_volume: Vec<Band>,
     /// By slice thickness.
-    pub(super) by_thickness: Vec<Band>,
+    pub(crate) by_thickness: Vec<Band>,
     /// Whether the answered studies' probabilities mean what they say.
-    pub(super) reliability: Reliability,
+    pub(crate) reliability: Reliability,
     /// What to expect where another share of studies is positive; without one named, nothing.
-    pub(super) at_prevalence: Option<Expected>,
+    pub(crate) at_prevalence: Option<Expected>,
     /// Of single slices; without their labels, nothing.
-    pub(super) by_slice: Option<SliceFigures>,
+    pub(crate) by_slice: Option<SliceFigures>,
 }
 
 #[derive(Debug, Serialize)]
-pub(super) struct SliceFigures {
+pub(crate) struct SliceFigures {
     /// Slices labelled for this kind.
-    pub(super) labelled: usize,
+    pub(crate) labelled: usize,
     /// Of them positive.
-    pub(super) positive: usize,
+    pub(crate) positive: usize,
     /// Of them without an answer: their study was not analysed, or they were left out of it.
-    pub(super) without_answer: usize,
+    pub(crate) without_answer: usize,
     /// Studies with a positive slice that has an answer.
-    pub(super) positive_studies: usize,
+    pub(crate) positive_studies: usize,
     /// Of slices with an answer, not calibrated; whole studies are drawn for the interval.
-    pub(super) auc: Option<Estimate>,
+    pub(crate) auc: Option<Estimate>,
 }
 
 #[derive(Debug, Serialize)]
-pub(super) struct Band {
-    pub(super) range: &'static str,
-    pub(super) sensitivity: Share,
+pub(crate) struct Band {
+    pub(crate) range: &'static str,
+    pub(crate) sensitivity: Share,
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) specificity: Option<Share>,
+    pub(crate) specificity: Option<Share>,
 }
 
 /// All figures. `site` tells what is assumed of a place for a kind.
-pub(super) fn figures(
+pub fn figures(
     evaluated: &[Evaluated],
     slice_labels: Option<&SliceLabels>,
     site: &dyn Fn(FindingKind) -> Option<Site>,
@@ -148,7 +149,7 @@ pub(super) fn figures(
 
 impl Band {
     /// Answers in it.
-    pub(super) fn answers(&self) -> usize {
+    pub(crate) fn answers(&self) -> usize {
         self.sensitivity.of + self.specificity.map_or(0, |specificity| specificity.of)
     }
 }
