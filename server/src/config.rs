@@ -17,9 +17,9 @@ mod shape;
 
 use crate::archive::ArchiveLimits;
 use crate::http::HttpConfig;
-use crate::objects::StoreLimits;
 use crate::scp::{ScpConfig, check_ae_title};
 use crate::telemetry;
+use store::objects::StoreLimits;
 
 /// Variables that are no settings: the settings file itself, which the command line reads, and the
 /// switch that has a test write `docs/config.md`.

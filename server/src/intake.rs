@@ -25,31 +25,10 @@ use sha2::{Digest, Sha256};
 use tokio::runtime::Handle;
 use tokio::sync::mpsc::{OwnedPermit, Sender, error::TrySendError};
 
-use crate::objects::{
+use store::objects::{
     Condition, ObjectStore, ObjectWriter, SealedObject, StoreError, StoredObject,
 };
-
-/// The road by which an object came.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Channel {
-    /// C-STORE.
-    Dimse,
-    /// STOW-RS.
-    Stow,
-    /// `POST /api/v1/uploads`.
-    Upload,
-}
-
-impl Channel {
-    /// The road's name in metrics and logs.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Dimse => "dimse",
-            Self::Stow => "stow",
-            Self::Upload => "upload",
-        }
-    }
-}
+use store::receipt::{Channel, Receipt};
 
 /// What a sender says of an object before its bytes come.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -60,31 +39,6 @@ pub struct Claim {
     pub sop_instance_uid: Uid,
     /// Transfer syntax of the bytes.
     pub transfer_syntax_uid: Uid,
-}
-
-/// What became of an acknowledged object.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Receipt {
-    /// It is new.
-    New,
-    /// Its UID and content were here already; nothing was written twice.
-    Duplicate,
-    /// Its UID was here with other content; kept apart and reported.
-    Conflict,
-    /// Its UID and content were here already, but the file was damaged or gone: this copy took its
-    /// place.
-    Mended,
-}
-
-impl Receipt {
-    fn as_str(self) -> &'static str {
-        match self {
-            Self::New => "new",
-            Self::Duplicate => "duplicate",
-            Self::Conflict => "conflict",
-            Self::Mended => "mended",
-        }
-    }
 }
 
 /// What the intake tells the assembly, in order, through one channel.

@@ -1,7 +1,7 @@
 //! Tez's edge: DICOM and HTTP in, worklist and results out.
 //!
 //! The way of an object: [`scp`] or [`http`] → [`intake`] (bytes on disk, synced, acknowledged) →
-//! [`studies`] (header read, study assembled) → [`worker`] (analysed) → [`state`] → [`http`]
+//! [`studies`] (header read, study assembled) → [`worker`] (analysed) → [`store::state`] → [`http`]
 //! (worklist, events).
 
 pub mod archive;
@@ -12,15 +12,12 @@ pub mod events;
 pub mod http;
 pub mod inference;
 pub mod intake;
-pub mod objects;
 pub mod pace;
 pub mod places;
-pub mod private;
 pub mod scp;
 pub mod scrub;
 pub mod scu;
 pub mod service;
-pub mod state;
 pub mod studies;
 pub mod telemetry;
 pub mod worker;

@@ -15,8 +15,8 @@ use tokio::sync::watch;
 use tokio::task::spawn_blocking;
 
 use crate::clock::Clock;
-use crate::objects::{Condition, ObjectStore, RecoveredObject, told_by_name};
-use crate::state::{KnownObject, Problem, State, StateError};
+use store::objects::{Condition, ObjectStore, RecoveredObject, told_by_name};
+use store::state::{KnownObject, Problem, State, StateError};
 
 /// From the start of one round to that of the next, unless the reading takes longer.
 const ROUND_TIME_MIN: Duration = Duration::from_hours(24);
@@ -170,9 +170,9 @@ mod tests {
     use pipeline::uid::Uid;
 
     use super::*;
-    use crate::intake::Receipt;
-    use crate::objects::StoreLimits;
-    use crate::state::{Changes, ObjectRow};
+    use store::objects::StoreLimits;
+    use store::receipt::Receipt;
+    use store::state::{Changes, ObjectRow};
 
     fn uid(text: &str) -> Uid {
         Uid::new(text).unwrap()
@@ -211,7 +211,7 @@ mod tests {
         }
         let paths = rows.iter().map(|row| row.path.clone()).collect();
         let state = State::open(folder).await.unwrap();
-        let study = crate::state::StudyRow::new(uid("1.9"), 1, jiff::Timestamp::UNIX_EPOCH);
+        let study = store::state::StudyRow::new(uid("1.9"), 1, jiff::Timestamp::UNIX_EPOCH);
         let changes = Changes {
             objects: rows,
             studies: vec![study],

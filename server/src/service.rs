@@ -22,13 +22,13 @@ use crate::config::Config;
 use crate::events::Events;
 use crate::http::{self, AppState, Health};
 use crate::intake::Intake;
-use crate::objects::{ObjectStore, RecoveredObject, StoreError, told_by_name};
 use crate::scp;
 use crate::scrub;
-use crate::state::{State, StateError};
 use crate::studies::{self, StartError, Studies};
 use crate::telemetry::{self, FilterError};
 use crate::worker::{Inference, MakeAnalyse};
+use store::objects::{ObjectStore, RecoveredObject, StoreError, told_by_name};
+use store::state::{State, StateError};
 
 /// Events of the intake that may wait for the studies' task. Every open association or upload holds
 /// one place, so this is far above their limits.
@@ -349,7 +349,7 @@ async fn open_store(config: &Config) -> Result<(ObjectStore, Vec<RecoveredObject
             path: folder.clone(),
             cause,
         };
-        crate::private::folder(&folder).map_err(cannot)?;
+        store::private::folder(&folder).map_err(cannot)?;
         match ObjectStore::open(&folder, limits) {
             Err(StoreError::Failed { source, .. }) => Err(cannot(source)),
             opened => Ok(opened?),

@@ -10,8 +10,8 @@ use models::report::StudyReport;
 use tracing_subscriber::EnvFilter;
 
 use crate::config::{LogConfig, LogFormat};
-use crate::intake::Receipt;
-use crate::state::State;
+use store::receipt::Receipt;
+use store::state::State;
 
 /// Upper edges of the histograms' buckets, seconds.
 const SECONDS_BUCKETS: [f64; 14] = [
@@ -175,13 +175,7 @@ fn describe() {
 
 /// Counts an acknowledged object.
 pub fn count_object(receipt: Receipt) {
-    let label = match receipt {
-        Receipt::New => "new",
-        Receipt::Duplicate => "duplicate",
-        Receipt::Conflict => "conflict",
-        Receipt::Mended => "mended",
-    };
-    counter!("tez_objects_total", "receipt" => label).increment(1);
+    counter!("tez_objects_total", "receipt" => receipt.as_str()).increment(1);
 }
 
 /// Counts an object whose header cannot be read.

@@ -15,7 +15,7 @@ use utoipa::ToSchema;
 
 use super::AppState;
 use super::problem::Problem;
-use crate::state::Trouble;
+use store::state::Trouble;
 
 /// Longest wait for the database's answer. SQLite waits five seconds for another's lock.
 const DATABASE_TIME_MAX: Duration = Duration::from_secs(3);

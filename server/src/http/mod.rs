@@ -20,6 +20,7 @@ pub mod spool;
 mod stow;
 pub mod stow_response;
 pub mod uploads;
+pub mod wire;
 pub mod worklist;
 
 use std::io;
@@ -43,7 +44,7 @@ use crate::clock::Clock;
 use crate::events::Events;
 use crate::intake::Intake;
 use crate::places::Places;
-use crate::state::State;
+use store::state::State;
 
 pub use config::HttpConfig;
 pub use connections::serve;

@@ -20,7 +20,8 @@ use super::multipart::Parts;
 use super::problem::Problem;
 use super::spool::{Spool, SpoolError};
 use crate::archive::{ArchiveError, ArchiveLimits, Entry, visit_entries};
-use crate::intake::{Channel, Claim, Incoming, Intake, IntakeError, Receipt, Session};
+use crate::intake::{Claim, Incoming, Intake, IntakeError, Session};
+use store::receipt::{Channel, Receipt};
 
 /// Files of one request that are written and synced at the same time.
 const FILES_AT_ONCE_MAX: usize = 8;

@@ -60,7 +60,7 @@ impl Spool {
     /// When the folder cannot be made.
     pub fn open(data_dir: &Path, free_bytes_reserve: u64) -> io::Result<Self> {
         let folder = data_dir.join("spool");
-        crate::private::folder(&folder)?;
+        store::private::folder(&folder)?;
         Ok(Self {
             folder,
             free_bytes_reserve,

@@ -14,7 +14,7 @@ use super::receive::{Fault, NotFiled, Outcome, Pieces, Reception};
 use super::request;
 use super::stow_response::{FailureReason, Instance, StowResponse, status};
 use super::worklist::checked_uid;
-use crate::intake::{Channel, Receipt};
+use store::receipt::{Channel, Receipt};
 
 /// Most instances of one request: the limit is in bytes.
 const INSTANCES_MAX: usize = 100_000;

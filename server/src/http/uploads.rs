@@ -19,7 +19,7 @@ use super::problem::Problem;
 use super::receive::{Fault, Filed, NotFiled, Outcome, Pieces, Reception};
 use super::request;
 use super::worklist::{NOTICE, StudyLinks};
-use crate::intake::{Channel, Receipt};
+use store::receipt::{Channel, Receipt};
 
 /// What became of one file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ToSchema)]

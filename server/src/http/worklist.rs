@@ -10,8 +10,9 @@ use utoipa::ToSchema;
 use super::AppState;
 use super::health;
 use super::problem::Problem;
+use super::wire::{ObjectProblem, Study, StudyDetails, UnreadableObject};
 use crate::events::{StudyRef, What};
-use crate::state::{self, Marked, StateError, StudyDetails, StudyRow, Trouble, UnreadableObject};
+use store::state::{Marked, StateError, StudyRow, Trouble};
 
 /// Most studies of one page of the worklist.
 const PAGE_STUDIES_MAX: i64 = 1_000;
@@ -76,7 +77,7 @@ impl StudyLinks {
 pub struct WorklistRow {
     /// The study.
     #[serde(flatten)]
-    pub study: StudyRow,
+    pub study: Study,
     /// Where there is more about it.
     pub links: StudyLinks,
 }
@@ -130,7 +131,7 @@ pub(super) async fn worklist(
         .await?;
     let with_links = |study: StudyRow| WorklistRow {
         links: StudyLinks::of(&study.study_uid),
-        study,
+        study: study.into(),
     };
     Ok(Json(WorklistPage {
         notice: NOTICE,
@@ -158,7 +159,8 @@ pub(super) async fn study(
 ) -> Result<Json<StudyDetails>, Problem> {
     let uid = checked_uid(&study_uid)?;
     let study = app.state.study(&uid).await?;
-    study.map(Json).ok_or_else(|| unknown_study(&uid))
+    let details = study.ok_or_else(|| unknown_study(&uid))?;
+    Ok(Json(details.into()))
 }
 
 /// Which result was read.
@@ -269,12 +271,13 @@ pub(super) async fn report(
 /// What people should know about objects and studies, newest first: objects in conflict, unreadable,
 /// doubled or left out, each with its reason.
 #[utoipa::path(get, path = "/api/v1/objects/problems", tag = "worklist", responses(
-    (status = 200, description = "At most 1000 problems", body = Vec<state::Problem>),
+    (status = 200, description = "At most 1000 problems", body = Vec<ObjectProblem>),
 ))]
 pub(super) async fn problems(
     State(app): State<AppState>,
-) -> Result<Json<Vec<state::Problem>>, Problem> {
-    Ok(Json(app.state.problems().await?))
+) -> Result<Json<Vec<ObjectProblem>>, Problem> {
+    let problems = app.state.problems().await?;
+    Ok(Json(problems.into_iter().map(Into::into).collect()))
 }
 
 /// Kept objects that cannot be read, newest first. They are not lost, and their studies are in the
@@ -285,7 +288,8 @@ pub(super) async fn problems(
 pub(super) async fn unreadable(
     State(app): State<AppState>,
 ) -> Result<Json<Vec<UnreadableObject>>, Problem> {
-    Ok(Json(app.state.unreadable_objects().await?))
+    let objects = app.state.unreadable_objects().await?;
+    Ok(Json(objects.into_iter().map(Into::into).collect()))
 }
 
 /// A UID from a path.

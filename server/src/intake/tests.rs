@@ -6,7 +6,7 @@ use tokio::runtime::Runtime;
 use tokio::sync::mpsc::{Receiver, channel};
 
 use super::*;
-use crate::objects::{Step, StoreLimits};
+use store::objects::{Step, StoreLimits};
 
 const SYNTAX: &str = "1.2.840.10008.1.2.1";
 const CLASS: &str = "1.2.840.10008.5.1.4.1.1.2";
@@ -215,7 +215,7 @@ fn a_failed_first_copy_lets_the_second_be_new() {
         }
         _ => Ok(()),
     };
-    let store = ObjectStore::open_with_fault(folder.path(), limits(), Box::new(fault));
+    let store = ObjectStore::open_with_fault(folder.path(), limits(), Box::new(fault)).unwrap();
     let mut bench = Bench::with_store(folder, store, 8);
     let session = bench.session();
     let error = send(&session, "1.2.3", b"body").unwrap_err();

@@ -12,9 +12,10 @@ use super::config::ScpConfig;
 use super::negotiation::{Agreement, Context, Rejection, negotiate};
 use super::wire::{Fragment, Next, Wire, WireError};
 use super::{Seat, Seats};
-use crate::intake::{Accepted, Channel, Claim, Incoming, Intake, IntakeError, Session};
-use crate::objects::StoreError;
+use crate::intake::{Accepted, Claim, Incoming, Intake, IntakeError, Session};
 use crate::places::Places;
+use store::objects::StoreError;
+use store::receipt::Channel;
 
 // Statuses of responses (PS3.7 annex C); those of storage are of PS3.4 table B.2-1.
 const SUCCESS: u16 = 0x0000;

@@ -13,8 +13,9 @@ use tokio::sync::mpsc::Receiver;
 use tokio::task::JoinHandle;
 
 use super::*;
-use crate::intake::{IntakeEvent, Receipt};
-use crate::objects::{ObjectStore, StoreLimits};
+use crate::intake::IntakeEvent;
+use store::objects::{ObjectStore, StoreLimits};
+use store::receipt::Receipt;
 
 const VERIFICATION_CONTEXT: u8 = 1;
 const CT_CONTEXT: u8 = 3;

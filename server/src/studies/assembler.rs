@@ -23,11 +23,12 @@ use super::scan::{Scanned, ScannedObject, scan, scan_recovered};
 use super::study::{Added, INTERRUPTIONS_MAX, Objects, Place, Study};
 use super::{Parts, stop_time_max};
 use crate::events::What;
-use crate::intake::{IntakeEvent, Receipt};
-use crate::objects::RecoveredObject;
-use crate::state::{Changes, ObjectRow, Problem, StateError, StudyRow, StudyState};
+use crate::intake::IntakeEvent;
 use crate::telemetry;
 use crate::worker::{Done, Workers};
+use store::objects::RecoveredObject;
+use store::receipt::Receipt;
+use store::state::{Changes, ObjectRow, Problem, StateError, StudyRow, StudyState};
 
 /// Most events of the intake that one turn takes.
 const BATCH_EVENTS_MAX: usize = 512;

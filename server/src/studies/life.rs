@@ -11,7 +11,7 @@ use pipeline::uid::Uid;
 use super::assembler::Assembler;
 use super::study::{INTERRUPTIONS_MAX, Study};
 use crate::events::What;
-use crate::state::{StudyState, StudyTimes};
+use store::state::{StudyState, StudyTimes};
 
 /// An answer about completeness.
 pub(super) struct Check {

@@ -22,9 +22,9 @@ use crate::clock::Clock;
 use crate::config::AssemblyConfig;
 use crate::events::Events;
 use crate::intake::IntakeEvent;
-use crate::objects::RecoveredObject;
-use crate::state::{State, StateError, Trouble};
 use crate::worker::{MakeAnalyse, Workers};
+use store::objects::RecoveredObject;
+use store::state::{State, StateError, Trouble};
 
 use assembler::Assembler;
 use pipeline::limits::Limits;

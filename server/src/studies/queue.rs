@@ -9,9 +9,9 @@ use pipeline::uid::Uid;
 
 use super::assembler::{Assembler, Turn};
 use crate::events::{StudyRef, What};
-use crate::state::{ResultSummary, StateError, StudyState};
 use crate::telemetry;
 use crate::worker::{Done, Job, Objects, not_analysed};
+use store::state::{ResultSummary, StateError, StudyState};
 
 /// Waiting studies whose headers are kept; those behind them are read again when their turn comes.
 const HELD_STUDIES_MAX: usize = 8;

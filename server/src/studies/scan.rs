@@ -8,9 +8,10 @@ use pipeline::reason::{Reason, ReasonCode};
 use pipeline::uid::Uid;
 use pipeline::unread::UnreadObject;
 
-use crate::intake::{Claim, IntakeEvent, Receipt};
-use crate::objects::{RecoveredObject, StoredObject};
-use crate::state::ObjectRow;
+use crate::intake::{Claim, IntakeEvent};
+use store::objects::{RecoveredObject, StoredObject};
+use store::receipt::Receipt;
+use store::state::ObjectRow;
 
 /// One thing that the intake told, its header read.
 #[derive(Debug)]

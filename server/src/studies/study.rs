@@ -15,8 +15,8 @@ use pipeline::uid::Uid;
 use pipeline::unread::UnreadObject;
 
 use crate::events::StudyRef;
-use crate::state::StudyRow;
 use crate::worker::{Headers, read_headers};
+use store::state::StudyRow;
 
 /// After so many interruptions a study is no longer tried by itself. High, for a study may be
 /// interrupted without any fault of its own: by restarts, by power cuts, by the kill test. Low

@@ -22,10 +22,11 @@ use super::{Parts, Studies};
 use crate::clock::Clock;
 use crate::config::AssemblyConfig;
 use crate::events::{Event, Events};
-use crate::intake::{Channel, Claim, IntakeEvent, Receipt};
-use crate::objects::{RecoveredObject, StoredObject};
-use crate::state::{Changes, ResultSummary, State, StudyDetails, StudyState};
+use crate::intake::{Claim, IntakeEvent};
 use crate::worker::{Analyse, not_analysed};
+use store::objects::{RecoveredObject, StoredObject};
+use store::receipt::{Channel, Receipt};
+use store::state::{Changes, ResultSummary, State, StudyDetails, StudyState};
 
 /// Longest wait for what must happen, seconds; only a failing test waits so long.
 const PATIENCE_SECONDS: u64 = 20;
@@ -1117,7 +1118,7 @@ async fn studies_found_on_disk_keep_the_times_and_the_order_in_which_they_came()
         ..Setup::default()
     };
     let scene = Scene::start_with(folder.path(), setup).await;
-    let times = |row: &crate::state::StudyRow| {
+    let times = |row: &store::state::StudyRow| {
         let times = &row.times;
         let seconds = (
             times.received_first.as_second(),
@@ -1161,7 +1162,7 @@ async fn a_mended_object_has_its_study_analysed_again_and_is_no_conflict() {
     scene.receive_slice().await;
     scene.told("study_analysed").await;
     let path = slice("1.1.1.1").write(folder.path()).path;
-    let problem = crate::state::Problem {
+    let problem = store::state::Problem {
         at: Timestamp::UNIX_EPOCH,
         study_uid: Some(uid("1.1")),
         sop_instance_uid: None,

@@ -23,8 +23,8 @@ use crate::archive::ArchiveLimits;
 use crate::clock::Clock;
 use crate::events::Events;
 use crate::intake::{Intake, IntakeEvent};
-use crate::objects::{ObjectStore, StoreLimits};
-use crate::state::State;
+use store::objects::{ObjectStore, StoreLimits};
+use store::state::State;
 
 /// Basic Text SR: an object without pixels.
 const CLASS: &str = "1.2.840.10008.5.1.4.1.1.88.11";

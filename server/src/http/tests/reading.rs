@@ -4,7 +4,7 @@ use pipeline::reason::{Reason, ReasonCode};
 
 use super::*;
 use crate::events::{StudyRef, What};
-use crate::state::{Changes, StudyRow};
+use store::state::{Changes, StudyRow};
 
 fn study(study_uid: &str, patient_name: &str) -> StudyRow {
     let mut row = StudyRow::new(uid(study_uid), 7, jiff::Timestamp::UNIX_EPOCH);
@@ -346,7 +346,7 @@ async fn a_study_is_marked_as_read_with_the_result_that_was_read_and_the_mark_is
     let reasons = vec![Reason::new(ReasonCode::NotCt, "an ultrasound")];
     let report = crate::worker::not_analysed(&uid("1.2.3"), reasons);
     let mut with_result = row.clone();
-    with_result.result = crate::state::ResultSummary::of(&report, 1);
+    with_result.result = store::state::ResultSummary::of(&report, 1);
     let changes = Changes {
         studies: vec![row],
         ..Changes::default()

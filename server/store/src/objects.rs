@@ -139,9 +139,8 @@ impl std::fmt::Display for Step {
     }
 }
 
-/// Stands before each step in tests, and may fail it.
-#[cfg(test)]
-pub(crate) type Fault = Box<dyn Fn(Step) -> io::Result<()> + Send + Sync>;
+/// Stands before each step, and may fail it.
+pub type Fault = Box<dyn Fn(Step) -> io::Result<()> + Send + Sync>;
 
 /// The folder of objects. Cheap to clone; blocking: call it from a blocking thread.
 #[derive(Clone, Debug)]
@@ -156,7 +155,6 @@ struct Shared {
     sync_syncs_names: bool,
     /// Held for as long as the store lives, so that no second process clears `incoming/`.
     _lock: File,
-    #[cfg(test)]
     fault: Fault,
 }
 
@@ -190,12 +188,20 @@ impl ObjectStore {
         Ok((Self(Arc::new(shared)), recovered))
     }
 
-    /// The same store with `fault` standing before each step.
-    #[cfg(test)]
-    pub(crate) fn open_with_fault(folder: &Path, limits: StoreLimits, fault: Fault) -> Self {
-        let mut shared = Shared::open(folder, limits).unwrap();
+    /// A store in which `fault` may fail each step, for tests. What lies in `folder` is not looked
+    /// at.
+    ///
+    /// # Errors
+    ///
+    /// As [`ObjectStore::open`].
+    pub fn open_with_fault(
+        folder: &Path,
+        limits: StoreLimits,
+        fault: Fault,
+    ) -> Result<Self, StoreError> {
+        let mut shared = Shared::open(folder, limits)?;
         shared.fault = fault;
-        Self(Arc::new(shared))
+        Ok(Self(Arc::new(shared)))
     }
 
     /// Starts an object with the bytes that stand before its data set, and are not hashed.
@@ -331,21 +337,13 @@ impl Shared {
             next_name: AtomicU64::new(0),
             sync_syncs_names,
             _lock: lock,
-            #[cfg(test)]
             fault: Box::new(|_| Ok(())),
         })
     }
 
     /// Does one step, unless a test has it fail.
-    #[cfg_attr(
-        not(test),
-        expect(clippy::unused_self, reason = "the fault point of tests lies in self")
-    )]
     fn step<T>(&self, step: Step, act: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
-        #[cfg(test)]
         (self.fault)(step)?;
-        #[cfg(not(test))]
-        let _ = step;
         act()
     }
 
@@ -710,7 +708,7 @@ mod tests {
             }
             Ok(())
         };
-        ObjectStore::open_with_fault(folder, limits(), Box::new(fault))
+        ObjectStore::open_with_fault(folder, limits(), Box::new(fault)).unwrap()
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use jiff::Timestamp;
+use models::findings::Outcome;
 use models::report::{ReportState, StudyReport};
 use models::triage::Priority;
 use pipeline::content::ContentHasher;
@@ -10,8 +11,7 @@ use pipeline::reason::{Reason, ReasonCode};
 use pipeline::uid::Uid;
 
 use super::*;
-use crate::intake::{Channel, Receipt};
-use crate::worker::not_analysed;
+use crate::receipt::{Channel, Receipt};
 
 fn uid(text: &str) -> Uid {
     Uid::new(text).unwrap()
@@ -54,7 +54,7 @@ fn report(uid: &Uid) -> StudyReport {
     StudyReport {
         state: ReportState::Partial,
         priority: Priority::Urgent,
-        ..not_analysed(uid, reasons)
+        ..StudyReport::of_outcome(uid, Outcome::NotAnalysed { reasons })
     }
 }
 

@@ -12,13 +12,11 @@ use pipeline::patient::Identity;
 use pipeline::reason::Reason;
 use pipeline::uid::Uid;
 use serde::{Deserialize, Serialize};
-use utoipa::ToSchema;
 
-use crate::intake::{Channel, Receipt};
+use crate::receipt::{Channel, Receipt};
 
 /// Where a study stands. The last three are terminal until a late object re-opens the study.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, ToSchema)]
-#[serde(rename_all = "snake_case")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum StudyState {
     /// Objects come in, or the quiet time runs.
     Receiving,
@@ -114,14 +112,12 @@ pub struct KnownObject {
 }
 
 /// A study as the worklist shows it.
-#[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct StudyRow {
     /// Study Instance UID; where several patients share one, that of the first, and for each other
     /// one a UID made for this row.
-    #[schema(value_type = String)]
     pub study_uid: Uid,
     /// The Study Instance UID as it was sent, where several patients share it.
-    #[schema(value_type = Option<String>)]
     pub shared_study_uid: Option<Uid>,
     /// Number of the study in logs.
     pub internal_id: i64,
@@ -133,7 +129,6 @@ pub struct StudyRow {
     /// analysed, until it is sent again.
     pub interruptions: i64,
     /// What its newest result says; an older one stands until the new one is there.
-    #[serde(flatten)]
     pub result: ResultSummary,
     /// Who and what.
     pub patient: PatientFacts,
@@ -143,7 +138,6 @@ pub struct StudyRow {
     pub times: StudyTimes,
     /// When somebody marked its result as read; `null` while it is unread. A newer result that says
     /// something else makes it unread again.
-    #[schema(value_type = Option<String>, format = DateTime)]
     pub read_at: Option<Timestamp>,
     /// Kept objects of it whose file is damaged or gone, until they are sent again.
     pub damaged_objects: i64,
@@ -170,18 +164,15 @@ impl StudyRow {
 }
 
 /// The part of a result that the worklist shows.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ResultSummary {
     /// Place in the list; `unknown` as long as there is no result.
-    #[schema(value_type = String)]
     pub priority: Priority,
     /// Why it stands there; never empty.
     pub priority_because: Vec<String>,
     /// What is missing or went wrong.
-    #[schema(value_type = Vec<Object>)]
     pub reasons: Vec<Reason>,
     /// Every finding of the result, present or not; empty without one.
-    #[schema(value_type = Vec<Object>)]
     pub findings: Vec<Finding>,
     /// The round of analysis that this result is of; `null` without one. Less than the study's
     /// generation while a re-opened study is analysed again.
@@ -222,7 +213,7 @@ impl ResultSummary {
 }
 
 /// Who and what, for people. Never for a model, a log line or a metric.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, ToSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PatientFacts {
     /// Patient's Name.
     pub name: String,
@@ -292,7 +283,7 @@ impl From<&StudyHeader> for PatientFacts {
 }
 
 /// How many objects a study has.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, ToSchema)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ObjectCounts {
     /// Objects of any kind, those in conflict too.
     pub objects: i64,
@@ -303,25 +294,19 @@ pub struct ObjectCounts {
 }
 
 /// When a study went through its states, in its present round.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ToSchema)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct StudyTimes {
     /// First object of the study.
-    #[schema(value_type = String, format = DateTime)]
     pub received_first: Timestamp,
     /// Newest object of the study.
-    #[schema(value_type = String, format = DateTime)]
     pub received_last: Timestamp,
     /// Found whole, or quiet for long enough.
-    #[schema(value_type = Option<String>, format = DateTime)]
     pub complete: Option<Timestamp>,
     /// Put into the queue.
-    #[schema(value_type = Option<String>, format = DateTime)]
     pub queued: Option<Timestamp>,
     /// Taken by a worker.
-    #[schema(value_type = Option<String>, format = DateTime)]
     pub analysis_started: Option<Timestamp>,
     /// Result there, or the reasons for having none.
-    #[schema(value_type = Option<String>, format = DateTime)]
     pub analysed: Option<Timestamp>,
 }
 
@@ -340,57 +325,46 @@ impl StudyTimes {
 }
 
 /// Something that people should know, with its reason.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Problem {
     /// When.
-    #[schema(value_type = String, format = DateTime)]
     pub at: Timestamp,
     /// The study, if known.
-    #[schema(value_type = Option<String>)]
     pub study_uid: Option<Uid>,
     /// The object, if it is about one.
-    #[schema(value_type = Option<String>)]
     pub sop_instance_uid: Option<Uid>,
     /// Where the object's bytes are kept, inside the data folder.
-    #[schema(value_type = Option<String>)]
     pub path: Option<PathBuf>,
     /// Who sent it.
     pub peer: String,
     /// What is wrong.
-    #[schema(value_type = Object)]
     pub reason: Reason,
 }
 
 /// A kept object that cannot be read: its study lacks it, but it is not lost.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct UnreadableObject {
     /// What its sender called it.
-    #[schema(value_type = String)]
     pub sop_instance_uid: Uid,
     /// The study under which it stands in the worklist: its own, or one made for objects that do
     /// not say theirs.
-    #[schema(value_type = Option<String>)]
     pub study_uid: Option<Uid>,
     /// Where its bytes are kept, inside the data folder.
-    #[schema(value_type = String)]
     pub path: PathBuf,
     /// Hash of its data set.
-    #[schema(value_type = String)]
     pub content: ContentHash,
     /// Length of the file, bytes.
     pub bytes: u64,
     /// When it came.
-    #[schema(value_type = String, format = DateTime)]
     pub received_at: Timestamp,
     /// Who sent it.
     pub peer: String,
     /// Why it cannot be read.
-    #[schema(value_type = Object)]
     pub reason: Reason,
 }
 
 /// A page of the worklist.
-#[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Worklist {
     /// Studies of this page, in order.
     pub studies: Vec<StudyRow>,
@@ -416,26 +390,22 @@ pub enum Marked {
 }
 
 /// A round of analysis that is over.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ReportRound {
     /// Which round.
     pub generation: i64,
     /// When its result was there.
-    #[schema(value_type = String, format = DateTime)]
     pub created_at: Timestamp,
     /// When a newer result took its place.
-    #[schema(value_type = Option<String>, format = DateTime)]
     pub superseded_at: Option<Timestamp>,
 }
 
 /// Everything about one study.
-#[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct StudyDetails {
     /// As in the worklist.
-    #[serde(flatten)]
     pub study: StudyRow,
     /// The newest result, as `tez triage --json` prints it; `null` without one.
-    #[schema(value_type = Option<Object>)]
     pub report: Option<serde_json::Value>,
     /// All rounds of analysis, oldest first.
     pub rounds: Vec<ReportRound>,

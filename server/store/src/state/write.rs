@@ -10,7 +10,7 @@ use sqlx::AnyConnection;
 
 use super::writing::Writing;
 use super::{Changes, Marked, ObjectRow, Problem, ResultSummary, State, StateError, StudyRow};
-use crate::intake::{Channel, Receipt};
+use crate::receipt::Channel;
 
 impl State {
     /// Writes `changes` in one transaction.
@@ -246,9 +246,9 @@ impl State {
         .bind(object.series_uid.as_ref().map(Uid::as_str))
         .bind(i64::try_from(object.bytes).unwrap_or(i64::MAX))
         .bind(object.received_at.as_millisecond())
-        .bind(object.channel.map(channel_text))
+        .bind(object.channel.map(Channel::as_str))
         .bind(object.peer.as_str())
-        .bind(receipt_text(object.receipt))
+        .bind(object.receipt.as_str())
         .bind(
             object
                 .refusal
@@ -375,22 +375,5 @@ fn priority_rank(priority: Priority) -> i64 {
         Priority::Urgent => 1,
         Priority::Unknown => 2,
         Priority::Routine => 3,
-    }
-}
-
-fn channel_text(channel: Channel) -> &'static str {
-    match channel {
-        Channel::Dimse => "dimse",
-        Channel::Stow => "stow",
-        Channel::Upload => "upload",
-    }
-}
-
-fn receipt_text(receipt: Receipt) -> &'static str {
-    match receipt {
-        Receipt::New => "new",
-        Receipt::Duplicate => "duplicate",
-        Receipt::Conflict => "conflict",
-        Receipt::Mended => "mended",
     }
 }
