@@ -1,6 +1,7 @@
 //! Instances of one study → its report: the straight way through all stages.
 
 use std::any::Any;
+use std::cmp::Ordering;
 use std::collections::BTreeMap;
 use std::iter;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -199,9 +200,11 @@ impl Course {
             geometry: result.geometry,
         });
         self.outcomes.push(result.outcome);
-        let rank = |index: usize, answered: bool| (!answered, self.scans[index].priority);
         let better = self.kept.as_ref().is_none_or(|kept| {
-            rank(index, result.answer.is_some()) < rank(kept.index, kept.answer.is_some())
+            let answered = result.answer.is_none().cmp(&kept.answer.is_none());
+            answered
+                .then_with(|| self.by_urgency(index, kept.index))
+                .is_lt()
         });
         if better {
             self.kept = Some(Kept {
@@ -212,11 +215,27 @@ impl Course {
         }
     }
 
+    /// The more urgent scan is less. Of two with one priority it is that with more blood, then that
+    /// with the surer finding: what the list shows must be the worst.
+    fn by_urgency(&self, one: usize, other: usize) -> Ordering {
+        let largest = |scan: &ScanReport, value: fn(&Finding) -> Option<f64>| {
+            let present = scan.findings.iter().filter(|finding| finding.present);
+            present.filter_map(value).fold(0.0, f64::max)
+        };
+        let (one, other) = (&self.scans[one], &self.scans[other]);
+        let more = |value: fn(&Finding) -> Option<f64>| {
+            largest(other, value).total_cmp(&largest(one, value))
+        };
+        one.priority
+            .cmp(&other.priority)
+            .then_with(|| more(|finding| finding.volume_ml))
+            .then_with(|| more(|finding| Some(finding.probability.value())))
+    }
+
     /// The scan that decides, and the study's outcome. Where one scan could not be analysed and
     /// another one could, the study is analysed in part, with the findings of that other.
     fn decided(&self) -> Option<(usize, Outcome)> {
-        let by_priority = |index: &usize| self.scans[*index].priority;
-        let deciding = (0..self.scans.len()).min_by_key(by_priority)?;
+        let deciding = (0..self.scans.len()).min_by(|a, b| self.by_urgency(*a, *b))?;
         let answered = self.kept.as_ref().filter(|kept| kept.answer.is_some());
         match (&self.outcomes[deciding], answered) {
             (Outcome::NotAnalysed { reasons }, Some(kept)) => {
@@ -637,6 +656,18 @@ mod tests {
         assert_eq!(report.geometry, deciding.geometry);
         assert_eq!(deciding.acquired.as_deref(), Some("2026-01-15T10:00:10"));
         assert!(report.series.iter().all(|series| series.chosen));
+
+        // Of two that are as urgent the larger bleed is shown, whichever was scanned first.
+        let (_larger, larger) = study("bleed_intraparenchymal_lobar");
+        for both in [
+            [bleed.clone(), later(&larger)].concat(),
+            [larger.clone(), later(&bleed)].concat(),
+        ] {
+            let report = run(&both, Ok(&mut network)).report;
+            let volume_ml = |findings: &[Finding]| findings[0].volume_ml.unwrap();
+            assert!(volume_ml(&report.findings) > 40.0, "{:?}", report.findings);
+            assert_eq!(report.scans.len(), 2);
+        }
 
         let limits = Limits {
             scans_max: 1,

@@ -55,8 +55,8 @@ pub struct RawOutput {
 pub enum LoadError {
     /// The shared library is missing, of another kind, or too old.
     #[error(
-        "cannot load ONNX Runtime from {}: {message}; run `cargo xtask setup`, or set \
-         `model.library` to libonnxruntime.so of version 1.24 or later",
+        "cannot load ONNX Runtime from {}: {message}; set `model.library` to libonnxruntime.so of \
+         version 1.24 or later, or, in a checkout, run `cargo xtask setup`",
         path.display()
     )]
     Library {
@@ -202,14 +202,19 @@ impl Library {
     ///
     /// As [`Library::load`].
     pub fn load_first(places: &[PathBuf]) -> Result<Self, LoadError> {
-        let there = places.iter().find(|place| fs::metadata(place).is_ok());
-        match there.or(places.first()) {
-            Some(place) => Self::load(place),
-            None => Err(LoadError::Library {
-                path: PathBuf::from("libonnxruntime.so"),
-                message: "no place to look for it was named".to_owned(),
-            }),
+        if let Some(there) = places.iter().find(|place| fs::metadata(place).is_ok()) {
+            return Self::load(there);
         }
+        let (first, others) = places.split_first().ok_or_else(|| LoadError::Library {
+            path: PathBuf::from("libonnxruntime.so"),
+            message: "no place to look for it was named".to_owned(),
+        })?;
+        let nor = |place: &PathBuf| format!(", nor {}", place.display());
+        let others: String = others.iter().map(nor).collect();
+        Err(LoadError::Library {
+            path: first.clone(),
+            message: format!("it is not there{others}"),
+        })
     }
 
     /// Where it was loaded from.

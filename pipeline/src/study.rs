@@ -14,7 +14,9 @@ use crate::instance::Instance;
 use crate::limits::Limits;
 use crate::patient::age_years;
 use crate::reason::{Reason, ReasonCode};
-use crate::series::{Candidate, Candidates, Scan, SeriesVerdict, candidates, scans_of};
+use crate::series::{
+    Candidate, Candidates, Scan, SeriesVerdict, candidates, is_part_of_another_scan, scans_of,
+};
 use crate::uid::Uid;
 use crate::volume::{GeometryCertificate, Volume, build};
 
@@ -46,6 +48,16 @@ pub struct ScanVolume {
     pub volume: Result<HeadVolume, Vec<Reason>>,
     /// What is missing from the head: with any of these the result is a partial one.
     pub incomplete: Vec<Reason>,
+}
+
+/// What a stack may be that lies over a head and was not analysed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Fragment {
+    /// Too little of a scan to be told as one of a head.
+    Small,
+    /// All there is of a scan, but not what a model can read: many studies have such a stack of the
+    /// scan that was analysed too.
+    Unsuitable,
 }
 
 /// The plain head scans of one study of one patient, one after the other.
@@ -87,7 +99,8 @@ impl<'a> StudyScans<'a> {
     }
 
     /// The next plain scan of the head, the best first; `None` after the last. What the pixels show
-    /// to be no head, or one with contrast, is passed over.
+    /// to be no head, or one with contrast, is passed over; but slices of a further scan over a head
+    /// that was analysed count as one that could not be.
     pub fn next_scan(&mut self) -> Option<ScanVolume> {
         while self.next < self.scans.len() {
             if self.heads >= self.limits.scans_max || self.strangers >= STRANGERS_MAX {
@@ -100,7 +113,62 @@ impl<'a> StudyScans<'a> {
                 return Some(volume);
             }
         }
-        None
+        self.next_fragment()
+    }
+
+    /// What came of further scans, each too small a part of one to be told as a head.
+    fn next_fragment(&mut self) -> Option<ScanVolume> {
+        let list = &self.candidates.list;
+        let lies_over_a_head = |few: usize, proven: bool| {
+            let mut heads = self.chosen.iter();
+            heads.any(|whole| is_part_of_another_scan(&list[few], &list[*whole], proven))
+        };
+        let fragments: Vec<usize> = (0..list.len())
+            .filter(|index| {
+                self.fragment(*index)
+                    .is_some_and(|kind| lies_over_a_head(*index, kind == Fragment::Unsuitable))
+            })
+            .collect();
+        let slices: usize = fragments.iter().map(|few| list[*few].slices.len()).sum();
+        let reason = Reason::new(
+            ReasonCode::MissingSlices,
+            format!(
+                "{slices} slices of another scan lie where the head was analysed, and cannot be \
+                 analysed: what that scan shows was not seen. If it has more, send it again."
+            ),
+        );
+        let mut series_uids: Vec<Uid> = Vec::new();
+        for few in fragments {
+            let uid = list[few].series_uid;
+            if !series_uids.contains(uid) {
+                series_uids.push(uid.clone());
+            }
+            self.failed.insert(few, reason.clone());
+        }
+        (slices > 0).then(|| ScanVolume {
+            series_uids,
+            acquired: None,
+            volume: Err(vec![reason]),
+            incomplete: Vec::new(),
+        })
+    }
+
+    /// Whether candidate `index` could be of a scan of the head that was not analysed: by its
+    /// header, or by pixels that make no head.
+    fn fragment(&self, index: usize) -> Option<Fragment> {
+        let of = |reason: &Reason| match reason.code {
+            ReasonCode::TooFewSlices | ReasonCode::NotHead => Some(Fragment::Small),
+            ReasonCode::BoneKernel
+            | ReasonCode::SliceThicknessOutOfRange
+            | ReasonCode::OtherBodyPart => Some(Fragment::Unsuitable),
+            _ => None,
+        };
+        if let Some(reason) = self.failed.get(&index) {
+            return of(reason);
+        }
+        let refusals = self.candidates.list[index].refusals.iter();
+        let kinds: Option<Vec<Fragment>> = refusals.map(of).collect();
+        kinds?.into_iter().max()
     }
 
     /// A verdict for each series, in order of UID. Asked for after the last scan.
@@ -630,5 +698,30 @@ pub(crate) mod tests {
             reasons[0].text
         );
         assert_eq!(scans[3].series_uids.len(), 2);
+    }
+
+    #[test]
+    fn what_came_of_a_further_scan_is_told_however_little_it_is() {
+        let (_folder, instances) = fixture("small_head");
+        // A few slices in the middle, and the vertex, which is no head by its pixels.
+        for kept in [12..14, 24..32] {
+            let again: Vec<Instance> = repeated(&instances, 4)
+                .into_iter()
+                .enumerate()
+                .filter(|(index, _)| kept.contains(index))
+                .map(|(_, instance)| instance)
+                .collect();
+            let slices = again.len();
+            let (scans, _) = scans(&[instances.clone(), again].concat(), &Limits::default());
+            assert_eq!(scans.len(), 2, "{slices}");
+            assert!(scans[0].volume.is_ok());
+            assert!(scans[1].volume.is_err() || !scans[1].incomplete.is_empty());
+        }
+        // A slice at the neck, below the head: as before contrast comes.
+        let mut below = repeated(&instances[..1], 4);
+        let frame = &mut below[0].frames[0];
+        frame.position_mm = frame.position_mm.map(|[x, y, z]| [x, y, z - 80.0]);
+        let (scans, _) = scans(&[instances, below].concat(), &Limits::default());
+        assert_eq!(scans.len(), 1);
     }
 }

@@ -39,7 +39,7 @@ const FLIPPED_SHARE_MAX: f64 = 0.0005;
 const STEP_HU: i16 = 4;
 const STEP_SHARE: f64 = 0.7;
 /// … and half of the slices have fewer than this many (65 heads: one, in one slice).
-const STEPS_MIN: usize = 4;
+const STEPS_MIN: usize = 2;
 /// Neighbouring slices that are the same, voxel by voxel: from this share of the stack on nothing of
 /// it is believed (65 heads: none).
 const REPEATED_SHARE_MAX: f64 = 0.2;

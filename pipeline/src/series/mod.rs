@@ -26,7 +26,7 @@ use header::HeaderVerdict;
 use kernel::Sharpness;
 use stacks::{FrameStack, SeriesStacks, stacks_of};
 
-pub use scans::{Scan, scans_of};
+pub use scans::{Scan, is_part_of_another_scan, scans_of};
 
 /// What was decided about one series. Goes into the result as it is.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]

@@ -18,10 +18,14 @@ use super::{Candidate, Slice};
 
 /// Scanners round times of acquisition to a second.
 const SAME_TIME: SignedDuration = SignedDuration::from_secs(1);
+/// From here on it is another scan for sure.
+const ANOTHER_TIME: SignedDuration = SignedDuration::from_mins(2);
 /// Tube voltages further apart than this are two scans, kV.
 const SAME_VOLTAGE_KV: f64 = 0.5;
 /// Reconstructions of one scan share this share of the shorter one's height.
 const SHARED_HEIGHT: f64 = 0.5;
+/// Scans of heads show no wider field, mm.
+const HEAD_FIELD_MM_MAX: f64 = 350.0;
 /// Thicknesses and spacings that differ by less than this are the same, mm.
 const SAME_LENGTH_MM: f64 = 0.01;
 
@@ -62,6 +66,26 @@ pub fn scans_of(candidates: &[Candidate<'_>]) -> Vec<Scan> {
         }
     }
     scans
+}
+
+/// Whether `few` is what came of another scan than `whole`, over the part of the body that `whole`
+/// shows. With `proven`, only where both say when they were scanned, and that is minutes apart.
+pub fn is_part_of_another_scan(few: &Candidate<'_>, whole: &Candidate<'_>, proven: bool) -> bool {
+    let is_head_wide = few.slices.first().is_some_and(|slice| {
+        let columns = slice.instance.pixels.as_ref().map(|pixels| pixels.columns);
+        let spacing_mm = slice.frame().and_then(|frame| frame.spacing_mm);
+        columns
+            .zip(spacing_mm)
+            .is_some_and(|(columns, mm)| f64::from(columns) * mm[1] <= HEAD_FIELD_MM_MAX)
+    });
+    let (few, whole) = (Facts::of(few), Facts::of(whole));
+    is_head_wide
+        && few.lies_within(&whole)
+        && !(few.could_be_one_scan_with(&whole) && few.was_scanned_with(&whole))
+        && (!proven
+            || few
+                .apart_from(&whole)
+                .is_some_and(|apart| apart >= ANOTHER_TIME))
 }
 
 /// What tells one scan from another.
@@ -156,6 +180,16 @@ impl Facts {
         shared_mm >= SHARED_HEIGHT * self.height_mm.min(other.height_mm)
     }
 
+    /// Whether each of its slices lies between the other's ends.
+    fn lies_within(&self, other: &Self) -> bool {
+        let ends = other.places_mm.first().zip(other.places_mm.last());
+        !self.places_mm.is_empty()
+            && ends.is_some_and(|(low, high)| {
+                let between = (low - SAME_LENGTH_MM)..=(high + SAME_LENGTH_MM);
+                self.places_mm.iter().all(|place| between.contains(place))
+            })
+    }
+
     /// The same kernel, thickness and pixels twice: a scanner does not reconstruct that again, so
     /// the head, or a part of it, was scanned again.
     fn is_the_same_reconstruction_as(&self, other: &Self) -> bool {
@@ -174,14 +208,24 @@ impl Facts {
 
     /// Whether headers show that both are of one run of the tube.
     fn was_scanned_with(&self, other: &Self) -> bool {
+        let apart = self.apart_from(other);
         if !self.irradiation_event_uids.is_empty() && !other.irradiation_event_uids.is_empty() {
-            return !self
-                .irradiation_event_uids
-                .is_disjoint(&other.irradiation_event_uids);
+            // Whoever removes names may give all events one UID.
+            return apart.is_none_or(|apart| apart < ANOTHER_TIME)
+                && !self
+                    .irradiation_event_uids
+                    .is_disjoint(&other.irradiation_event_uids);
         }
-        self.acquired.zip(other.acquired).is_some_and(|(a, b)| {
-            let apart = a[0].max(b[0]).duration_since(a[1].min(b[1]));
-            apart <= SAME_TIME
-        })
+        apart.is_some_and(|apart| apart <= SAME_TIME)
+    }
+
+    /// Between the end of the one and the start of the other; negative where they overlap. `None`
+    /// where a time is not stated, or all are midnight, which is what is written for a removed one.
+    fn apart_from(&self, other: &Self) -> Option<SignedDuration> {
+        let (a, b) = self.acquired.zip(other.acquired)?;
+        let is_midnight = |[first, last]: [DateTime; 2]| {
+            first == last && first.time() == jiff::civil::Time::midnight()
+        };
+        (!(is_midnight(a) && is_midnight(b))).then(|| a[0].max(b[0]).duration_since(a[1].min(b[1])))
     }
 }

@@ -153,7 +153,7 @@ enum Verdict {
     Missing {
         /// So many.
         slices: u32,
-        /// So much of the patient was not scanned, mm.
+        /// So much of the patient is not in the images, mm.
         unscanned_mm: f64,
     },
     /// Neither.
@@ -364,16 +364,12 @@ fn missing(verdicts: &[Verdict], gaps_mm: &[f64]) -> Option<Reason> {
         ReasonCode::MissingSlices,
         format!(
             "{total} {} missing among {} counted from the feet: {}{rest}; {} of the patient {} not \
-             scanned, and a finding there can be missed.",
+             in the images, and a finding there can be missed.",
             if total == 1 { "slice is" } else { "slices are" },
             gaps_mm.len() + 1,
             listed.join(", "),
             millimetres(total_mm),
-            if holes.len() == 1 {
-                "was"
-            } else {
-                "in all were"
-            },
+            if holes.len() == 1 { "is" } else { "in all are" },
         ),
     ))
 }

@@ -215,7 +215,7 @@ fn missing_slices_are_counted_placed_and_filled_from_their_neighbours() {
         "{text}"
     );
     assert!(
-        text.contains("15 mm of the patient in all were not scanned"),
+        text.contains("15 mm of the patient in all are not in the images"),
         "{text}"
     );
     assert_eq!(volume.hounsfield.dim().0, 9);
@@ -294,7 +294,7 @@ fn slices_that_are_thinner_than_their_gaps_are_wide_are_not_whole() {
     for gap_mm in [10.0, 15.0, 20.0] {
         let reason = said_of_gaps(&heights(8, gap_mm), Some(5.0)).expect("holes");
         let unscanned = format!(
-            "{} mm of the patient in all were not scanned",
+            "{} mm of the patient in all are not in the images",
             7.0 * (gap_mm - 5.0)
         );
         assert!(reason.text.contains(&unscanned), "{}", reason.text);

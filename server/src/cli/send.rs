@@ -13,7 +13,8 @@ use crate::scu::{self, Destination, Sent};
 
 /// Sends DICOM objects to a peer by C-STORE, byte for byte.
 ///
-/// Exit status: 0 the peer has them all, 1 it lacks some, 2 there is nothing to send.
+/// Exit status: 0 the peer has them all, 1 it lacks some, such as one that cannot be read, 2 there
+/// is nothing to send.
 #[derive(Debug, Args)]
 pub(super) struct SendArgs {
     /// DICOM files, folders and zips of them.
@@ -56,7 +57,8 @@ pub(super) fn run(arguments: &SendArgs) -> anyhow::Result<ExitCode> {
         "{stored} of {count} objects stored at {} ({})",
         to.address, to.called_ae
     ));
-    Ok(ExitCode::from(u8::from(stored < count)))
+    let unread = input.studies.iter().any(|study| !study.unread.is_empty());
+    Ok(ExitCode::from(u8::from(stored < count || unread)))
 }
 
 /// How many of the files the peer has now.

@@ -205,7 +205,7 @@ fn quick_handlers() -> OpenApiRouter<AppState> {
 #[openapi(
     info(
         title = "Tez",
-        description = "Stroke triage for non-contrast head CT. Triage aid. Not for diagnosis.",
+        description = "Stroke triage for non-contrast head CT. Triage aid for bleeding. Not for diagnosis. Infarcts are not looked for.",
         license(name = "Apache-2.0", identifier = "Apache-2.0")
     ),
     tags(

@@ -104,7 +104,7 @@ pub struct WorklistPage {
 }
 
 /// Said on every screen and in every list.
-pub const NOTICE: &str = "Triage aid. Not for diagnosis.";
+pub const NOTICE: &str = "Triage aid for bleeding. Not for diagnosis. Infarcts are not looked for.";
 
 /// The worklist: every study that came in and was not marked as read, first to be read first.
 #[utoipa::path(get, path = "/api/v1/worklist", tag = "worklist",

@@ -358,6 +358,19 @@ function geometryPart(geometry) {
   ]), reasonList(geometry.warnings)];
 }
 
+function scanItem(scan) {
+  const present = scan.findings.filter((finding) => finding.present).map((finding) => capital(findingText(finding)));
+  const says = scan.state === "not_analysed" ? ["Not analysed"]
+    : [scan.priority === "unknown" ? "Not cleared" : capital(scan.priority), ...(present.length ? present : ["no finding by this model"])];
+  const reasons = scan.reasons.map((reason) => reason.text);
+  return el("li", {}, el("strong", {}, scan.acquired ? `Scanned ${scan.acquired.replace("T", " ")}: ` : "Scan: "),
+    [...says, ...reasons].join("; "));
+}
+
+function scansPart(scans) {
+  return scans.length > 1 ? part(`All ${scans.length} scans of this study`, el("ul", { class: "plain" }, ...scans.map(scanItem))) : [];
+}
+
 function reportParts(study) {
   const { report } = study;
   if (!report) return part("Result", el("p", {}, "There is no result yet."));
@@ -372,7 +385,8 @@ function reportParts(study) {
     : [["Model", "none ran"]];
   return [
     ...part("Why", el("ul", { class: "plain" }, ...report.priority_because.map((text) => el("li", {}, text))), reasonList(report.reasons)),
-    ...part("Findings by this model", findings), ...part("Series", el("ul", { class: "plain" }, ...series)),
+    ...part(report.scans?.length > 1 ? "Findings of the scan that decides" : "Findings by this model", findings),
+    ...scansPart(report.scans ?? []), ...part("Series", el("ul", { class: "plain" }, ...series)),
     ...part("Geometry", ...geometryPart(report.geometry)), ...part("Model", definitions(model)), ...part("Time by stage", definitions(timing)),
   ];
 }

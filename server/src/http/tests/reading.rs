@@ -46,7 +46,7 @@ async fn the_worklist_carries_a_hostile_name_as_mere_text() {
     assert_eq!(json["studies"][0]["links"]["self"], "/api/v1/studies/1.2.3");
     assert_eq!(
         (&json["total"], &json["notice"]),
-        (&1.into(), &"Triage aid. Not for diagnosis.".into())
+        (&1.into(), &crate::http::worklist::NOTICE.into())
     );
     assert_eq!(
         rig.get("/api/v1/studies/1.2.3").await.json()["report"],
@@ -76,7 +76,7 @@ fn the_page_puts_nothing_from_outside_into_markup_and_takes_nothing_from_elsewhe
             !file.contains("https://") && !file.contains("http://") && !file.contains("style=\"")
         );
     }
-    assert!(include_str!("../page/index.html").contains("Triage aid. Not for diagnosis."));
+    assert!(include_str!("../page/index.html").contains(crate::http::worklist::NOTICE));
 }
 
 #[tokio::test(flavor = "multi_thread")]

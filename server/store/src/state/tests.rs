@@ -4,7 +4,7 @@ use std::path::Path;
 
 use jiff::Timestamp;
 use models::findings::Outcome;
-use models::report::{ReportState, StudyReport};
+use models::report::{ReportState, ScanReport, StudyReport};
 use models::triage::Priority;
 use pipeline::content::ContentHasher;
 use pipeline::reason::{Reason, ReasonCode};
@@ -159,8 +159,18 @@ async fn a_newer_result_makes_a_study_unread_only_where_it_says_something_else()
     let folder = tempfile::tempdir().unwrap();
     let state = State::open(folder.path()).await.unwrap();
     let mut study = study(1, Priority::Urgent, 10);
-    let report = report(&study.study_uid);
-    let mut write = async |generation: i64, because: &str| {
+    let mut report = report(&study.study_uid);
+    let mut write = async |generation: i64, because: &str, scans: usize| {
+        let one = ScanReport {
+            series_uids: vec![uid("1.5")],
+            acquired: None,
+            state: ReportState::Analysed,
+            reasons: Vec::new(),
+            priority: Priority::Critical,
+            findings: Vec::new(),
+            geometry: None,
+        };
+        report.scans = vec![one; scans];
         study.generation = generation;
         study.result = ResultSummary::of(&report, generation);
         study.result.priority_because = vec![because.to_owned()];
@@ -169,11 +179,14 @@ async fn a_newer_result_makes_a_study_unread_only_where_it_says_something_else()
         let row = state.study_row(&study.study_uid).await.unwrap().unwrap();
         row.read_at.is_some()
     };
-    assert!(!write(1, "blood").await);
+    assert!(!write(1, "blood", 1).await);
     let marked = state.mark_read(&uid("1.1"), 1, at(2)).await.unwrap();
     assert_eq!(marked, Marked::Done);
-    assert!(write(2, "blood").await, "the same again");
-    assert!(!write(3, "more blood").await, "another result");
+    assert!(write(2, "blood", 1).await, "the same again");
+    assert!(!write(3, "more blood", 1).await, "another result");
+    let marked = state.mark_read(&uid("1.1"), 3, at(3)).await.unwrap();
+    assert_eq!(marked, Marked::Done);
+    assert!(!write(4, "more blood", 2).await, "a further scan");
 }
 
 #[tokio::test]

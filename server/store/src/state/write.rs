@@ -6,6 +6,7 @@ use jiff::Timestamp;
 use models::report::StudyReport;
 use models::triage::Priority;
 use pipeline::uid::Uid;
+use serde::Deserialize;
 use sqlx::AnyConnection;
 
 use super::writing::Writing;
@@ -215,7 +216,7 @@ impl State {
         .bind(at.as_millisecond())
         .execute(&mut *writing)
         .await?;
-        keep_or_take_back_reading(&mut writing, study, generation).await?;
+        keep_or_take_back_reading(&mut writing, study, generation, report).await?;
         upsert_study(&mut writing, study).await?;
         writing.commit().await
     }
@@ -282,18 +283,42 @@ impl State {
     }
 }
 
-/// Before the study's new summary is written: does it say what the one before said?
+/// The scans of a stored report.
+#[derive(Deserialize)]
+struct Scans {
+    #[serde(default)]
+    scans: serde_json::Value,
+}
+
+/// Before the study's new summary is written: does `report` say what the one before said, of every
+/// scan? A further scan is always something else, whatever it shows.
 async fn keep_or_take_back_reading(
     connection: &mut AnyConnection,
     study: &StudyRow,
     generation: i64,
+    report: &StudyReport,
 ) -> Result<(), StateError> {
     let before: Option<String> = sqlx::query_scalar("SELECT summary FROM studies WHERE uid = $1")
         .bind(study.study_uid.as_str())
         .fetch_optional(&mut *connection)
         .await?;
     let before: Option<ResultSummary> = before.and_then(|json| serde_json::from_str(&json).ok());
-    let query = if before.is_some_and(|before| before.says_the_same(&study.result)) {
+    let report_before: Option<String> = sqlx::query_scalar(
+        "SELECT report FROM reports WHERE study_uid = $1 AND generation < $2
+         ORDER BY generation DESC LIMIT 1",
+    )
+    .bind(study.study_uid.as_str())
+    .bind(generation)
+    .fetch_optional(&mut *connection)
+    .await?;
+    let scans_before: Option<Scans> =
+        report_before.and_then(|json| serde_json::from_str(&json).ok());
+    let same_scans = match scans_before {
+        Some(before) => before.scans == serde_json::to_value(&report.scans)?,
+        None => false,
+    };
+    let same = same_scans && before.is_some_and(|before| before.says_the_same(&study.result));
+    let query = if same {
         "UPDATE reads SET result_generation = $2 WHERE study_uid = $1"
     } else {
         "DELETE FROM reads WHERE study_uid = $1 AND result_generation < $2"
