@@ -334,6 +334,7 @@ fn by_study(objects: Vec<Object>) -> Vec<Study> {
     // judge.
     let mut seen = BTreeSet::new();
     let mut homes = BTreeMap::new();
+    let only = only_study(&objects);
     for object in objects {
         let path = match &object {
             Ok(instance) => &instance.path,
@@ -344,7 +345,11 @@ fn by_study(objects: Vec<Object>) -> Vec<Study> {
         }
         let uid = match &object {
             Ok(instance) => instance.study_uid.clone(),
-            Err(unread) => home_of(unread, &mut homes),
+            Err(unread) => {
+                let named = unread.study_uid.is_some();
+                let with = only.clone().filter(|_| !named);
+                with.unwrap_or_else(|| home_of(unread, &mut homes))
+            }
         };
         let place = *place_of_uid.entry(uid.clone()).or_insert_with(|| {
             studies.push(Study::new(uid));
@@ -356,6 +361,18 @@ fn by_study(objects: Vec<Object>) -> Vec<Study> {
         }
     }
     studies.into_iter().flat_map(by_patient).collect()
+}
+
+/// The study that all objects are of that name one: where there is no other, those that name none
+/// are of it as well.
+fn only_study(objects: &[Object]) -> Option<Uid> {
+    let named = objects.iter().filter_map(|object| match object {
+        Ok(instance) => Some(&instance.study_uid),
+        Err(unread) => unread.study_uid.as_ref(),
+    });
+    let uids: BTreeSet<&Uid> = named.collect();
+    let mut uids = uids.into_iter();
+    uids.next().filter(|_| uids.next().is_none()).cloned()
 }
 
 /// Patients whose objects came under one Study Instance UID are studies of their own.
@@ -433,6 +450,23 @@ mod tests {
             panic!("a missing path was taken");
         };
         assert!(error.to_string().contains("/nowhere/ct"), "{error}");
+    }
+
+    #[test]
+    fn what_was_cut_before_it_names_a_study_is_of_the_only_one_there_is() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("dicom");
+        fixtures::make("small_head", &path).unwrap();
+        let whole = fs::read_dir(&path).unwrap().next().unwrap().unwrap();
+        let bytes = fs::read(whole.path()).unwrap();
+        fs::write(path.join("cut.dcm"), &bytes[..200]).unwrap();
+        let input = gather(std::slice::from_ref(&path), &Config::default()).unwrap();
+        assert_eq!(input.studies.len(), 1);
+        assert_eq!(input.studies[0].unread.len(), 1);
+        // Of two it is not known whose it is.
+        fixtures::make("head", &folder.path().join("other")).unwrap();
+        let input = gather(&[folder.path().to_owned()], &Config::default()).unwrap();
+        assert_eq!(input.studies.len(), 3);
     }
 
     #[test]
