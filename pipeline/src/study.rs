@@ -717,6 +717,16 @@ pub(crate) mod tests {
             assert!(scans[0].volume.is_ok());
             assert!(scans[1].volume.is_err() || !scans[1].incomplete.is_empty());
         }
+        // All of it with a bone kernel: hours later it is another scan, else one that was read.
+        for (later, expected) in [(4, 2), (0, 1)] {
+            let mut sharp = repeated(&instances, later);
+            for one in &mut sharp {
+                "H60s".clone_into(&mut one.series.kernel);
+                one.frames[0].kernel.clear();
+            }
+            let (scans, _) = scans(&[instances.clone(), sharp].concat(), &Limits::default());
+            assert_eq!(scans.len(), expected);
+        }
         // A slice at the neck, below the head: as before contrast comes.
         let mut below = repeated(&instances[..1], 4);
         let frame = &mut below[0].frames[0];

@@ -76,7 +76,7 @@ pub fn is_part_of_another_scan(few: &Candidate<'_>, whole: &Candidate<'_>, prove
         let spacing_mm = slice.frame().and_then(|frame| frame.spacing_mm);
         columns
             .zip(spacing_mm)
-            .is_some_and(|(columns, mm)| f64::from(columns) * mm[1] <= HEAD_FIELD_MM_MAX)
+            .is_none_or(|(columns, mm)| f64::from(columns) * mm[1] <= HEAD_FIELD_MM_MAX)
     });
     let (few, whole) = (Facts::of(few), Facts::of(whole));
     is_head_wide
