@@ -103,7 +103,9 @@ fn wrong_together(
     subjects: usize,
     mut judge: impl FnMut(usize, &[Mishap], u64) -> Option<String>,
 ) -> Vec<String> {
-    (0..counts[usize::from(is_long())])
+    let all = 0..counts[usize::from(is_long())];
+    let seeds = one_seed().map_or(all, |seed| seed..seed + 1);
+    seeds
         .filter_map(|seed| {
             let number = |step: u64, end: usize| {
                 let drawn = mix_two(seed, step) % end as u64;
@@ -163,6 +165,15 @@ fn made(entries: Vec<Entry>) -> Vec<(Entry, Made)> {
 )]
 fn is_long() -> bool {
     std::env::var("TEST_LONG").is_ok_and(|value| value == "1")
+}
+
+/// `TEST_SEED=N` tries one combination again, such as one that a long run names.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "a switch of the test, not of the program under test"
+)]
+fn one_seed() -> Option<u64> {
+    std::env::var("TEST_SEED").ok()?.parse().ok()
 }
 
 /// Heads whose end is known: native pixels, one object a slice.

@@ -204,6 +204,11 @@ fn candidate<'a>(
     let slices: Vec<Slice<'a>> = stack
         .map(|stack| stack.slices.iter().map(|placed| placed.slice).collect())
         .unwrap_or_default();
+    let (incomplete, notes) = stack
+        .map(|stack| stack.notes.clone())
+        .unwrap_or_default()
+        .into_iter()
+        .partition(|note| note.code == ReasonCode::OverlappingSlices);
     let thickness_mm = stack.and_then(FrameStack::thickness_mm).unwrap_or(0.0);
     let liked = thickness_mm.clamp(*LIKED_THICKNESS_MM.start(), *LIKED_THICKNESS_MM.end());
     Candidate {
@@ -225,8 +230,8 @@ fn candidate<'a>(
         slices,
         refusals: verdict.refusals,
         remarks: verdict.remarks,
-        notes: stack.map(|stack| stack.notes.clone()).unwrap_or_default(),
-        incomplete: Vec::new(),
+        notes,
+        incomplete,
     }
 }
 

@@ -172,6 +172,10 @@ impl<'a> Group<'a> {
     }
 }
 
+/// A rotation or two that were scanned again bring so many slices. More of them are a part of
+/// another scan, of which only what was taken is seen.
+const SCANNED_AGAIN_MAX: usize = 5;
+
 fn notes(pass: &Pass<'_>) -> Vec<Reason> {
     let mut notes = Vec::new();
     if !pass.told_by.is_empty() {
@@ -184,8 +188,13 @@ fn notes(pass: &Pass<'_>) -> Vec<Reason> {
         ));
     }
     if pass.replaced > 0 {
+        let code = if pass.replaced > SCANNED_AGAIN_MAX {
+            ReasonCode::OverlappingSlices
+        } else {
+            ReasonCode::DuplicateSlice
+        };
         notes.push(Reason::new(
-            ReasonCode::DuplicateSlice,
+            code,
             format!(
                 "{} slices were scanned again; one of each two is taken here.",
                 pass.replaced
