@@ -137,20 +137,26 @@ impl<'a> StudyScans<'a> {
                  analysed: what that scan shows was not seen. If it has more, send it again."
             ),
         );
-        let mut series_uids: Vec<Uid> = Vec::new();
-        for few in fragments {
-            let uid = list[few].series_uid;
-            if !series_uids.contains(uid) {
-                series_uids.push(uid.clone());
-            }
-            self.failed.insert(few, reason.clone());
+        (slices > 0).then(|| self.left_out(fragments, None, reason))
+    }
+
+    /// `candidates` as one scan that is not analysed, for `reason`.
+    fn left_out(
+        &mut self,
+        candidates: Vec<usize>,
+        acquired: Option<DateTime>,
+        reason: Reason,
+    ) -> ScanVolume {
+        let series_uids = self.series_of(candidates.iter().copied());
+        for index in candidates {
+            self.failed.insert(index, reason.clone());
         }
-        (slices > 0).then(|| ScanVolume {
+        ScanVolume {
             series_uids,
-            acquired: None,
+            acquired,
             volume: Err(vec![reason]),
             incomplete: Vec::new(),
-        })
+        }
     }
 
     /// Whether candidate `index` could be of a scan of the head that was not analysed: by its
@@ -268,19 +274,19 @@ impl<'a> StudyScans<'a> {
             incomplete.splice(0..0, missing_from(candidate, &head));
             head
         });
+        let others = scan.reconstructions.iter().copied();
         ScanVolume {
-            series_uids: self.series_of(scan, index),
+            series_uids: self.series_of(std::iter::once(index).chain(others)),
             acquired: scan.acquired,
             volume,
             incomplete,
         }
     }
 
-    /// Series of the reconstructions of `scan`, that of candidate `first` in front.
-    fn series_of(&self, scan: &Scan, first: usize) -> Vec<Uid> {
-        let others = scan.reconstructions.iter().copied();
+    /// The series of `candidates`, each once, in their order.
+    fn series_of(&self, candidates: impl Iterator<Item = usize>) -> Vec<Uid> {
         let mut uids: Vec<Uid> = Vec::new();
-        for index in std::iter::once(first).chain(others) {
+        for index in candidates {
             let uid = self.candidates.list[index].series_uid;
             if !uids.contains(uid) {
                 uids.push(uid.clone());
@@ -308,20 +314,9 @@ impl<'a> StudyScans<'a> {
                 )
             },
         );
-        let mut series_uids: Vec<Uid> = Vec::new();
-        for index in left.iter().flat_map(|scan| &scan.reconstructions) {
-            self.failed.insert(*index, reason.clone());
-            let uid = self.candidates.list[*index].series_uid;
-            if !series_uids.contains(uid) {
-                series_uids.push(uid.clone());
-            }
-        }
-        ScanVolume {
-            series_uids,
-            acquired: left.first().and_then(|scan| scan.acquired),
-            volume: Err(vec![reason]),
-            incomplete: Vec::new(),
-        }
+        let acquired = left.first().and_then(|scan| scan.acquired);
+        let candidates = left.into_iter().flat_map(|scan| scan.reconstructions);
+        self.left_out(candidates.collect(), acquired, reason)
     }
 
     fn reasons_of(&self, index: usize, candidate: &Candidate<'_>) -> Vec<Reason> {

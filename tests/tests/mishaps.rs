@@ -163,17 +163,17 @@ fn made(entries: Vec<Entry>) -> Vec<(Entry, Made)> {
     clippy::disallowed_methods,
     reason = "a switch of the test, not of the program under test"
 )]
+fn switch(name: &str) -> Option<String> {
+    std::env::var(name).ok()
+}
+
 fn is_long() -> bool {
-    std::env::var("TEST_LONG").is_ok_and(|value| value == "1")
+    switch("TEST_LONG").is_some_and(|value| value == "1")
 }
 
 /// `TEST_SEED=N` tries one combination again, such as one that a long run names.
-#[expect(
-    clippy::disallowed_methods,
-    reason = "a switch of the test, not of the program under test"
-)]
 fn one_seed() -> Option<u64> {
-    std::env::var("TEST_SEED").ok()?.parse().ok()
+    switch("TEST_SEED")?.parse().ok()
 }
 
 /// Heads whose end is known: native pixels, one object a slice.

@@ -8,7 +8,7 @@
 use ndarray::{Array3, ArrayView2};
 use rayon::prelude::*;
 
-use super::plausible::{count_of, looked_at};
+use super::plausible::{JUMP_HU, NOT_AIR_HU, count_of, lines_of, looked_at};
 use crate::reason::{Reason, ReasonCode};
 
 /// Slices that are looked at, evenly spread: at least one in 5 mm of any head.
@@ -23,7 +23,6 @@ const PIECE_MIN: usize = 8;
 const TISSUE_HU: std::ops::RangeInclusive<i16> = -20..=100;
 const PAINTED_TISSUE_MAX: f64 = 0.003;
 /// … and so much of any other value that is not air (CT-ICH: 0.076, where bone has one value).
-const NOT_AIR_HU: i16 = -300;
 const PAINTED_MAX: f64 = 0.15;
 /// A piece counts from the fourth row in turn on that has its value, if those are more rows than a
 /// block of JPEG has.
@@ -31,7 +30,6 @@ const ROWS_IN_TURN: usize = 4;
 const BLOCK_PX: usize = 8;
 /// Neighbours that differ by more than bone from air, HU, are at most this share of a slice (CT-ICH:
 /// 0.01).
-const JUMP_HU: u16 = 1000;
 const AIR_HU: i16 = -1024;
 const GARBLED_MAX: f64 = 0.04;
 /// Emptiness, HU. A line that has it beside brain, two voxels away in 512, is a cut if it is this
@@ -105,11 +103,7 @@ fn is_painted(plane: &ArrayView2<'_, i16>) -> bool {
 
 /// Whether so many neighbours jump that a part of the picture is no picture.
 fn is_garbled(plane: &ArrayView2<'_, i16>) -> bool {
-    let lines: Vec<&[i16]> = plane
-        .outer_iter()
-        .filter_map(|row| row.to_slice())
-        .collect();
-    let jumps: usize = lines
+    let jumps: usize = lines_of(plane)
         .windows(2)
         .map(|pair| count_of(pair[0], pair[1], jumps_over))
         .sum();
@@ -124,10 +118,7 @@ fn jumps_over(one: i16, other: i16) -> bool {
 /// Whether a straight line along rows or columns has brain on one side and nothing on the other.
 fn is_cut(plane: &ArrayView2<'_, i16>) -> bool {
     let (rows, columns) = plane.dim();
-    let lines: Vec<&[i16]> = plane
-        .outer_iter()
-        .filter_map(|row| row.to_slice())
-        .collect();
+    let lines = lines_of(plane);
     let is_long = |count: usize, side: usize| count as f64 >= CUT_MIN * side as f64;
     let within = (rows.min(columns) / CUT_WITHIN).max(1);
     let mut along_rows = lines

@@ -24,11 +24,11 @@ const EMPTY_HU: i16 = -1500;
 const EMPTY_SHARE_MAX: f64 = 0.05;
 /// Denser than air, also where a writer cut that off at -500 HU (one of CT-ICH): of those values at
 /// most this share of all voxels has one and the same, since tissue has noise (65 heads: 0.024).
-const NOT_AIR_HU: i16 = -300;
+pub(super) const NOT_AIR_HU: i16 = -300;
 const SAME_SHARE_MAX: f64 = 0.25;
 /// Neighbours within a slice that differ by more than bone from air, HU, in at most this share (65
 /// heads: 0.001).
-const JUMP_HU: u16 = 1000;
+pub(super) const JUMP_HU: u16 = 1000;
 const JUMP_SHARE_MAX: f64 = 0.05;
 /// Neighbours of which one is emptier than air and the other as dense as bone come of a sign bit that
 /// is none; metal or a field's edge make few (65 heads: 0.00001).
@@ -226,10 +226,7 @@ fn check_steps(hounsfield: &Array3<i16>) -> Result<(), Reason> {
 impl Seams {
     fn of_rows(plane: &ArrayView2<'_, i16>) -> Self {
         let mut seams = Self::default();
-        let rows: Vec<&[i16]> = plane
-            .outer_iter()
-            .filter_map(|row| row.to_slice())
-            .collect();
+        let rows = lines_of(plane);
         let steps = rows.windows(2).map(|pair| {
             seams.compare(pair[0], pair[1]);
             let up = count_of(pair[0], pair[1], |value, next| {
@@ -276,6 +273,12 @@ impl Seams {
             (one.min(other) < EMPTY_HU) & (one.max(other) > FLIPPED_BONE_HU)
         });
     }
+}
+
+/// The rows of a slice.
+pub(super) fn lines_of<'a>(plane: &'a ArrayView2<'_, i16>) -> Vec<&'a [i16]> {
+    let rows = plane.rows().into_iter();
+    rows.filter_map(|row| row.to_slice()).collect()
 }
 
 /// Pairs of which `holds` is true. Counted so that the compiler takes many at a time.

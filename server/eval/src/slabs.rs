@@ -138,12 +138,11 @@ mod tests {
     /// Makes the fixture and writes it; gives what was left out and the folder's study.
     fn written(name: &str, folder: &Path) -> (Option<String>, Uid) {
         let limits = Limits::default();
-        let paths = fixtures::make(name, &folder.join("dicom")).unwrap();
+        fixtures::make(name, &folder.join("dicom")).unwrap();
         let instances: Vec<Instance> = fs::read_dir(folder.join("dicom"))
             .unwrap()
             .map(|entry| read_object(&entry.unwrap().path(), &limits).unwrap())
             .collect();
-        drop(paths);
         let uid = instances[0].study_uid.clone();
         let study = SlabStudy {
             study_uid: &uid,

@@ -345,11 +345,7 @@ fn by_study(objects: Vec<Object>) -> Vec<Study> {
         }
         let uid = match &object {
             Ok(instance) => instance.study_uid.clone(),
-            Err(unread) => {
-                let named = unread.study_uid.is_some();
-                let with = only.clone().filter(|_| !named);
-                with.unwrap_or_else(|| home_of(unread, &mut homes))
-            }
+            Err(unread) => home_of(unread, only.as_ref(), &mut homes),
         };
         let place = *place_of_uid.entry(uid.clone()).or_insert_with(|| {
             studies.push(Study::new(uid));
@@ -398,15 +394,15 @@ fn by_patient(study: Study) -> Vec<Study> {
         .collect()
 }
 
-/// The study of what cannot be read; for what does not say, one for all objects of a patient, with
+/// The study of what cannot be read; for what does not say, the `only` one there is, or one for all objects of a patient, with
 /// a UID made from the first one's path.
-fn home_of(unread: &UnreadObject, homes: &mut BTreeMap<String, Uid>) -> Uid {
+fn home_of(unread: &UnreadObject, only: Option<&Uid>, homes: &mut BTreeMap<String, Uid>) -> Uid {
     let made = || {
         let mut hash = ContentHasher::new("");
         hash.update(unread.path.to_string_lossy().as_bytes());
         hash.finish().to_uid()
     };
-    let stated = unread.study_uid.clone();
+    let stated = unread.study_uid.as_ref().or(only).cloned();
     stated.unwrap_or_else(|| {
         homes
             .entry(unread.study.whom())

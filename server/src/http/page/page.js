@@ -93,7 +93,7 @@ function badge(study) {
   if (study.state === "partial") notes.push("partly analysed: something is missing or in doubt");
   if (stale && !ended) notes.push("out of date: new images came, analysed again");
   if (study.priority === "routine") notes.push("no finding by this model; not a negative read");
-  const noted = study.priority === "unknown" ? "Not cleared" : capital(study.priority);
+  const noted = priorityWord(study.priority);
   return { tone: study.priority, word: noted, note: capital(notes.join("; ")) };
 }
 
@@ -106,11 +106,14 @@ function findingText(finding) {
   return parts.join(", ");
 }
 
+const presentTexts = (findings) => findings.filter((finding) => finding.present).map((finding) => capital(findingText(finding)));
+const priorityWord = (priority) => priority === "unknown" ? "Not cleared" : capital(priority);
+
 function whyCell(study) {
   const hasResult = study.result_generation !== null || study.state === "not_analysed";
   if (!hasResult) return [el("span", { class: "dim" }, "Waits for its result")];
   const because = study.priority_because.map(capital);
-  const present = study.findings.filter((finding) => finding.present).map((finding) => capital(findingText(finding)));
+  const present = presentTexts(study.findings);
   // A reason that the priority already tells is not told twice.
   const reasons = study.reasons.map((reason) => reason.text).filter((text) => !because.some((told) => told.includes(text)));
   const [first, ...rest] = [...because, ...present, ...reasons];
@@ -359,9 +362,9 @@ function geometryPart(geometry) {
 }
 
 function scanItem(scan) {
-  const present = scan.findings.filter((finding) => finding.present).map((finding) => capital(findingText(finding)));
+  const present = presentTexts(scan.findings);
   const says = scan.state === "not_analysed" ? ["Not analysed"]
-    : [scan.priority === "unknown" ? "Not cleared" : capital(scan.priority), ...(present.length ? present : ["no finding by this model"])];
+    : [priorityWord(scan.priority), ...(present.length ? present : ["no finding by this model"])];
   const reasons = scan.reasons.map((reason) => reason.text);
   return el("li", {}, el("strong", {}, scan.acquired ? `Scanned ${scan.acquired.replace("T", " ")}: ` : "Scan: "),
     [...says, ...reasons].join("; "));
