@@ -18,9 +18,9 @@ use pipeline::volume::{GeometryCertificate, PatientPoint, Volume};
 use serde::{Deserialize, Serialize};
 
 use crate::findings::{Finding, Outcome};
+use crate::output::{FindingMap, read_findings};
 use crate::report::{ModelIdentity, ScanReport, StudyReport, parts_of};
 use crate::runtime::Network;
-use crate::tasks::{FindingMap, read_findings};
 use crate::triage::prioritise;
 
 /// The key in `timing_ms` for all stages together.
@@ -426,8 +426,8 @@ impl Stages<'_> {
 mod tests {
     use std::path::Path;
 
+    use pipeline::header::read_instance;
     use pipeline::instance::Instance;
-    use pipeline::intake::read_instance;
 
     use super::*;
     use crate::findings::{FindingKind, Side};
@@ -576,7 +576,7 @@ mod tests {
             let path = lost.path.with_extension("cut");
             std::fs::write(&path, &bytes[..bytes.len() / 2]).unwrap();
             let limits = Limits::default();
-            let unread = [*pipeline::intake::read_object(&path, &limits).unwrap_err()];
+            let unread = [*pipeline::header::read_object(&path, &limits).unwrap_err()];
             assert_eq!(unread[0].study_uid.as_ref(), Some(&lost.study_uid));
             let received = Received {
                 instances: &read,

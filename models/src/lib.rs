@@ -6,7 +6,7 @@
 pub mod analysis;
 pub mod card;
 pub mod findings;
+pub mod output;
 pub mod report;
 pub mod runtime;
-pub mod tasks;
 pub mod triage;

@@ -64,7 +64,7 @@ def pool(slice_prob, slabs=POOLED_SLABS):
 
 
 def among_neighbours(slice_prob, weight=NEIGHBOUR_WEIGHT):
-    """Each slab's logit averaged with its neighbours', as `models::tasks` does."""
+    """Each slab's logit averaged with its neighbours', as `models::output` does."""
     z = logit(slice_prob.astype(np.float64))
     beside = np.concatenate([z[:1], z[:-1]]) + np.concatenate([z[1:], z[-1:]])
     return 1 / (1 + np.exp(-(z + weight * beside) / (1 + 2 * weight)))
@@ -154,7 +154,7 @@ def slab_auc(heads, slice_prob):
 
 
 def marks_of(probability, threshold):
-    """Voxels from a threshold on, as `models::tasks` marks them: pieces that hang together, without specks."""
+    """Voxels from a threshold on, as `models::output` marks them: pieces that hang together, without specks."""
     pieces, count = ndimage.label(probability >= threshold, np.ones((3, 3, 3)))
     kept = np.bincount(pieces.ravel(), minlength=count + 1) * VOXEL_ML >= MINIMUM_ML
     kept[0] = False

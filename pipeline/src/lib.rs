@@ -1,7 +1,7 @@
 //! DICOM bytes → a head volume that a model can read.
 //!
 //! Blocking and deterministic: no network, no clock, no environment. The modules stand in the
-//! order in which the data passes through them: [`intake`] → [`assembly`] → [`series`] →
+//! order in which the data passes through them: [`header`] → [`assembly`] → [`series`] →
 //! [`decode`] → [`volume`] → [`head`] → [`prepare`]; [`study`] leads it through.
 
 pub mod assembly;
@@ -9,8 +9,8 @@ pub mod content;
 pub mod decode;
 mod direction;
 pub mod head;
+pub mod header;
 pub mod instance;
-pub mod intake;
 pub mod limits;
 pub mod patient;
 pub mod prepare;

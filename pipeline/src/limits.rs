@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::intake::FallbackCharset;
+use crate::header::FallbackCharset;
 
 /// What the pipeline refuses to exceed. Full means a clear refusal, never a guess.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -456,7 +456,7 @@ pub(crate) mod tests {
     use tempfile::TempDir;
 
     use super::*;
-    use crate::intake::read_instance;
+    use crate::header::read_instance;
 
     /// The instances of a study of the catalogue, in order.
     pub(crate) fn fixture(name: &str) -> (TempDir, Vec<Instance>) {

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+use crate::header::is_ct_image;
 use crate::instance::{Instance, StudyHeader};
-use crate::intake::is_ct_image;
 use crate::reason::{Reason, ReasonCode};
 use crate::uid::Uid;
 

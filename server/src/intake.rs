@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use metrics::counter;
 use pipeline::content::ContentHash;
-use pipeline::intake::{
+use pipeline::header::{
     MetaParse, Refusal, cut_short, parse_part10_meta, part10_head, read_object,
 };
 use pipeline::limits::Limits;

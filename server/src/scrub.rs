@@ -189,7 +189,7 @@ mod tests {
         let mut rows = Vec::new();
         for name in ["1.1", "1.2", "1.3"].map(uid) {
             let head =
-                pipeline::intake::part10_head(&uid("1.2.840.10008.5.1.4.1.1.2"), &name, &syntax);
+                pipeline::header::part10_head(&uid("1.2.840.10008.5.1.4.1.1.2"), &name, &syntax);
             let mut writer = store.begin(&head, &syntax).unwrap();
             writer.write(name.as_str().as_bytes()).unwrap();
             let object = writer.seal().publish(&name).unwrap();

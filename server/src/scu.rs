@@ -17,7 +17,7 @@ use dicom_object::InMemDicomObject;
 use dicom_transfer_syntax_registry::entries::IMPLICIT_VR_LITTLE_ENDIAN;
 use dicom_ul::association::{ClientAssociation, ClientAssociationOptions};
 use dicom_ul::pdu::{PDataValue, PDataValueType, Pdu, PresentationContextResultReason};
-use pipeline::intake::{META_BYTES_MAX, MetaParse, cut_short, parse_part10_meta};
+use pipeline::header::{META_BYTES_MAX, MetaParse, cut_short, parse_part10_meta};
 use pipeline::uid::Uid;
 
 /// Presentation contexts in one association: their ids are the odd numbers of one byte

@@ -41,7 +41,7 @@ fn load(dir: &Path, name: &str, number: u64) -> Load {
         .expect("a file")
         .expect("an entry");
     let limits = pipeline::limits::Limits::default();
-    let header = pipeline::intake::read_instance(&first.path(), &limits).expect("a header");
+    let header = pipeline::header::read_instance(&first.path(), &limits).expect("a header");
     Load {
         study_uid: header.study_uid.to_string(),
         objects: Outgoing::read_folder(&folder).expect("Part 10 files"),

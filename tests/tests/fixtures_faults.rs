@@ -9,7 +9,7 @@ use fixtures::phantom::{BleedKind, Subject, Truth};
 use fixtures::study::{Studio, write_files};
 use models::report::StudyReport;
 use models::runtime::Network;
-use pipeline::intake::read_instance;
+use pipeline::header::read_instance;
 use pipeline::limits::Limits;
 use pipeline::reason::{Reason, ReasonCode};
 use serde_json::Value;

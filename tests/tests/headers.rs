@@ -4,7 +4,7 @@
 use std::path::Path;
 use std::process::Command;
 
-use pipeline::intake::{read_instance, read_object};
+use pipeline::header::{read_instance, read_object};
 use pipeline::limits::Limits;
 use serde_json::Value;
 use tests::peers;

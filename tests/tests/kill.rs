@@ -82,7 +82,7 @@ fn study_uid_of(folder: &Path) -> String {
         .expect("a file")
         .expect("an entry");
     let header =
-        pipeline::intake::read_instance(&first.path(), &pipeline::limits::Limits::default());
+        pipeline::header::read_instance(&first.path(), &pipeline::limits::Limits::default());
     header.expect("a header").study_uid.to_string()
 }
 

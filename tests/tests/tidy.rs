@@ -85,7 +85,7 @@ const PATIENT_FIELDS: &[&str] = &["patient_name", "patient_id", "patient_birth_d
 /// Where such fields may be named: they are read, kept in the database, and shown from there.
 const PATIENT_PLACES: &[&str] = &[
     "pipeline/src/instance.rs",
-    "pipeline/src/intake/",
+    "pipeline/src/header/",
     "pipeline/src/patient.rs",
     "server/store/src/state/",
     "server/src/studies/",
@@ -251,7 +251,7 @@ fn each_layer_names_only_what_it_may() {
 #[test]
 fn a_layer_that_names_another_is_found() {
     for (path, line) in [
-        ("models/src/tasks.rs", "use ort::session::Session;"),
+        ("models/src/output.rs", "use ort::session::Session;"),
         ("pipeline/src/lib.rs", "    let x = tokio::spawn(y);"),
         ("pipeline/src/head.rs", "pub use models;"),
         (

@@ -7,7 +7,7 @@ use std::process::Command;
 
 use ndarray::Array2;
 use pipeline::decode::frame_hounsfield;
-use pipeline::intake::read_instance;
+use pipeline::header::read_instance;
 use pipeline::limits::Limits;
 use pipeline::series::Slice;
 use serde_json::Value;

@@ -5,8 +5,8 @@ use std::fs::File;
 use std::io::Read;
 
 use crate::content::{ContentHash, ContentHasher};
+use crate::header::{META_BYTES_MAX, MetaParse, parse_part10_meta};
 use crate::instance::Instance;
-use crate::intake::{META_BYTES_MAX, MetaParse, parse_part10_meta};
 use crate::reason::{Reason, ReasonCode};
 use crate::uid::Uid;
 

@@ -1,7 +1,7 @@
 //! What the header says for and against one stack.
 
+use crate::header::is_ct_image;
 use crate::instance::{Instance, SeriesHeader};
-use crate::intake::is_ct_image;
 use crate::limits::Limits;
 use crate::reason::{Reason, ReasonCode};
 

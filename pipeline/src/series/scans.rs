@@ -10,8 +10,8 @@ use std::collections::BTreeSet;
 use jiff::SignedDuration;
 use jiff::civil::DateTime;
 
+use crate::header::moment::has_date;
 use crate::instance::FrameHeader;
-use crate::intake::moment::has_date;
 
 use super::stacks::{median, placed, span_mm};
 use super::{Candidate, Slice};

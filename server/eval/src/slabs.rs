@@ -131,7 +131,7 @@ fn write_npy(out: &mut impl Write, whole_range: &Array4<f32>) -> io::Result<()> 
 #[cfg(test)]
 mod tests {
     use models::card::ModelCard;
-    use pipeline::intake::read_object;
+    use pipeline::header::read_object;
 
     use super::*;
 

@@ -9,7 +9,7 @@ use anyhow::Context;
 use image::{Rgb, RgbImage};
 use models::analysis::Analysis;
 use models::findings::Finding;
-use models::tasks::FindingMap;
+use models::output::FindingMap;
 use ndarray::{Array2, ArrayView2, Axis};
 use pipeline::uid::Uid;
 use pipeline::volume::{SourceSlice, Volume, VoxelPoint};

@@ -8,7 +8,7 @@ use std::io::{BufReader, Read};
 use std::sync::Arc;
 
 use axum::body::Bytes;
-use pipeline::intake::{Refusal, read_instance};
+use pipeline::header::{Refusal, read_instance};
 use pipeline::limits::Limits;
 use pipeline::reason::{Reason, ReasonCode};
 use pipeline::uid::Uid;

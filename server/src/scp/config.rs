@@ -3,7 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
-use pipeline::intake::FallbackCharset;
+use pipeline::header::FallbackCharset;
 use serde::{Deserialize, Serialize};
 
 use super::address::AddressRange;

@@ -1,8 +1,8 @@
 //! What came in → what it says of itself: headers are read in batches on a blocking thread.
 
 use jiff::Timestamp;
+use pipeline::header::read_object;
 use pipeline::instance::Instance;
-use pipeline::intake::read_object;
 use pipeline::limits::Limits;
 use pipeline::reason::{Reason, ReasonCode};
 use pipeline::uid::Uid;

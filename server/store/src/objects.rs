@@ -20,7 +20,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use jiff::Timestamp;
 use pipeline::content::{ContentHash, ContentHasher};
-use pipeline::intake::{META_BYTES_MAX, MetaParse, parse_part10_meta};
+use pipeline::header::{META_BYTES_MAX, MetaParse, parse_part10_meta};
 use pipeline::uid::Uid;
 
 use crate::private;
@@ -764,7 +764,7 @@ mod tests {
     fn interrupt(folder: &Path, body_on_disk: &[u8]) -> PathBuf {
         let (store, _) = ObjectStore::open(folder, limits()).unwrap();
         let (class, instance) = (uid("1.2.840.10008.5.1.4.1.1.2"), uid("1.2.3"));
-        let head = pipeline::intake::part10_head(&class, &instance, &uid(SYNTAX));
+        let head = pipeline::header::part10_head(&class, &instance, &uid(SYNTAX));
         let mut writer = store.begin(&head, &uid(SYNTAX)).unwrap();
         writer.write(b"the whole body").unwrap();
         let mut sealed = writer.seal();

@@ -9,7 +9,7 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use pipeline::intake::part10_head;
+use pipeline::header::part10_head;
 use pipeline::limits::Limits;
 use pipeline::uid::Uid;
 use serde_json::Value;

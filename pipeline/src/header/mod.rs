@@ -3,7 +3,7 @@
 //! A header scan reads what stands before the pixel data and passes over the pixels; what it
 //! accepts is shallow and whole enough to be given to the general readers of dicom-rs.
 
-mod header;
+mod elements;
 pub(crate) mod moment;
 mod part10;
 mod salvage;
@@ -26,8 +26,8 @@ pub use part10::{META_BYTES_MAX, MetaParse, cut_short, parse_part10_meta, part10
 
 pub use text::{CharsetError, FallbackCharset};
 
-pub(crate) use header::is_ct_image;
-use header::{Header, Origin};
+pub(crate) use elements::is_ct_image;
+use elements::{Header, Origin};
 use walk::{Blind, Encoding, WalkEnd, Walker};
 
 /// Why an object is kept but cannot be used, or is not taken at all.
