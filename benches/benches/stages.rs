@@ -9,6 +9,7 @@ use criterion::{Criterion, criterion_group, criterion_main};
 use models::analysis::{StudyObjects, Watch, analyse};
 use models::card::ModelCard;
 use models::runtime::{Library, Network};
+use pipeline::decode::Decoding;
 use pipeline::header::read_instance;
 use pipeline::instance::Instance;
 use pipeline::limits::Limits;
@@ -98,7 +99,14 @@ fn stages(criterion: &mut Criterion) {
             bencher.iter(|| network.run(black_box(&input)).expect("an answer"));
         });
         group.bench_function("whole analysis", |bencher| {
-            bencher.iter(|| analyse(black_box(objects), Ok(&mut network), &limits, watch));
+            bencher.iter(|| {
+                analyse(
+                    black_box(objects),
+                    Ok(&mut network),
+                    Decoding::afresh(&limits),
+                    watch,
+                )
+            });
         });
         group.finish();
     }

@@ -7,7 +7,7 @@ use std::iter;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use jiff::civil::DateTime;
-use pipeline::limits::Limits;
+use pipeline::decode::Decoding;
 use pipeline::prepare::prepare_centred;
 use pipeline::reason::{Reason, ReasonCode};
 use pipeline::series::SeriesVerdict;
@@ -99,12 +99,13 @@ pub struct Analysis {
 /// that could not be read, and may hold slices, none of them ends as analysed.
 ///
 /// `network` may be the reason why there is none: the report then has the study's series and
-/// geometry, and ends as not analysed. Never panics: a fault inside becomes
+/// geometry, and ends as not analysed. `decoding` may bring slices that were decoded while others
+/// were still to come. Never panics: a fault inside becomes
 /// [`ReasonCode::InternalFault`].
 pub fn analyse(
     study: StudyObjects<'_>,
     network: Result<&mut Network, &Reason>,
-    limits: &Limits,
+    decoding: Decoding<'_>,
     watch: Watch<'_>,
 ) -> Analysis {
     let mut course = Course::default();
@@ -115,7 +116,7 @@ pub fn analyse(
     let started_ms = (watch.elapsed_ms)();
     // What a panic leaves behind is not used: `course` holds only finished scans, and a session
     // of ONNX Runtime keeps nothing between runs.
-    let attempt = AssertUnwindSafe(|| course.through(study, network, limits, &mut stages));
+    let attempt = AssertUnwindSafe(|| course.through(study, network, decoding, &mut stages));
     let end = catch_unwind(attempt).unwrap_or_else(|panic| Err(internal_fault(panic.as_ref())));
     let mut timing_ms = stages.timing_ms;
     timing_ms.insert(TOTAL.to_owned(), (watch.elapsed_ms)() - started_ms);
@@ -164,13 +165,13 @@ impl Course {
         &mut self,
         study: StudyObjects<'_>,
         mut network: Result<&mut Network, &Reason>,
-        limits: &Limits,
+        decoding: Decoding<'_>,
         stages: &mut Stages<'_>,
     ) -> Result<(), Vec<Reason>> {
         let instances = study.received.instances;
         let missing = study.received.missing_reason();
         let doubts: Vec<Reason> = missing.iter().chain(study.doubts).cloned().collect();
-        let mut scans = stages.run(Stage::Volume, || StudyScans::of(instances, limits));
+        let mut scans = stages.run(Stage::Volume, || StudyScans::of(instances, decoding));
         while let Some(mut scan) = stages.run(Stage::Volume, || scans.next_scan()) {
             scan.incomplete.extend(doubts.iter().cloned());
             let (series_uids, acquired) = (scan.series_uids.clone(), scan.acquired);
@@ -428,6 +429,7 @@ mod tests {
 
     use pipeline::header::read_instance;
     use pipeline::instance::Instance;
+    use pipeline::limits::Limits;
 
     use super::*;
     use crate::findings::{FindingKind, Side};
@@ -476,7 +478,7 @@ mod tests {
             received: Received::from(instances),
             doubts: &[],
         };
-        analyse(study, network, &Limits::default(), watch)
+        analyse(study, network, Decoding::afresh(&Limits::default()), watch)
     }
 
     #[test]
@@ -592,7 +594,7 @@ mod tests {
                 received,
                 doubts: &[],
             };
-            let report = analyse(study, network, &limits, watch).report;
+            let report = analyse(study, network, Decoding::afresh(&limits), watch).report;
             assert_eq!(report.state, ReportState::Partial, "{cut}");
             assert_ne!(report.priority, Priority::Routine, "{cut}");
             let codes: Vec<_> = report.reasons.iter().map(|one| one.code).collect();
@@ -619,7 +621,7 @@ mod tests {
             received,
             doubts: &[],
         };
-        let report = analyse(study, network, &Limits::default(), watch).report;
+        let report = analyse(study, network, Decoding::afresh(&Limits::default()), watch).report;
         assert_eq!(report.state, ReportState::NotAnalysed);
         let last = report.reasons.last().unwrap();
         assert_eq!(last.code, ReasonCode::UnreadObjects);
@@ -686,7 +688,7 @@ mod tests {
                 received: instances.into(),
                 doubts: &[],
             };
-            let report = analyse(study, Ok(&mut network), &limits, watch).report;
+            let report = analyse(study, Ok(&mut network), Decoding::afresh(&limits), watch).report;
             assert_eq!(report.state, ReportState::Partial);
             assert_eq!(report.priority, priority);
             assert_eq!(report.reasons[0].code, ReasonCode::LimitExceeded);

@@ -107,10 +107,7 @@ impl TestStack {
         self.instances
             .iter()
             .flat_map(|instance| {
-                (0..instance.frames.len()).map(move |frame_index| Slice {
-                    instance,
-                    frame_index,
-                })
+                (0..instance.frames.len()).map(move |frame_index| Slice::of(instance, frame_index))
             })
             .collect()
     }

@@ -7,6 +7,7 @@ use models::analysis::{StudyObjects, Watch, analyse};
 use models::findings::Side;
 use models::report::StudyReport;
 use models::runtime::{Library, Network};
+use pipeline::decode::Decoding;
 use pipeline::header::read_instance;
 use pipeline::instance::Instance;
 use pipeline::limits::Limits;
@@ -89,7 +90,13 @@ pub fn reports_of(instances: Vec<Instance>, network: &mut Network) -> Vec<StudyR
                 received: Received::from(&patient.instances),
                 doubts: &doubts,
             };
-            analyse(study, Ok(network), &Limits::default(), watch).report
+            analyse(
+                study,
+                Ok(network),
+                Decoding::afresh(&Limits::default()),
+                watch,
+            )
+            .report
         })
         .collect()
 }

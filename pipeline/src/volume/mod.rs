@@ -16,7 +16,7 @@ pub use grid::{Grid, PatientPoint, VoxelPoint};
 use ndarray::{Array3, Axis};
 use rayon::prelude::*;
 
-use crate::decode;
+use crate::decode::{self, Decoding};
 use crate::limits::Limits;
 use crate::reason::{Reason, ReasonCode};
 use crate::series::Slice;
@@ -86,7 +86,7 @@ impl VolumeError {
 /// Makes a volume of `slices`, in whatever order they come, and says what was found.
 ///
 /// Slices are ordered by position. Of several at one place one is kept (the later acquisition, then
-/// the lower SOP Instance UID); with other pixels at more than a few places it is not known what
+/// the lower SOP Instance UID, then the first received); with other pixels at more than a few places it is not known what
 /// belongs together. A minority that cannot be decoded is left out and named. Tilt is
 /// sheared out and uneven gaps are resampled; otherwise voxels are the decoded pixels themselves.
 /// The result depends neither on the order of `slices` nor on the number of threads.
@@ -98,11 +98,12 @@ impl VolumeError {
 /// memory is taken.
 pub fn build(
     slices: &[Slice<'_>],
-    limits: &Limits,
+    decoding: Decoding<'_>,
 ) -> Result<(Volume, GeometryCertificate), VolumeError> {
+    let limits = decoding.limits;
     let mut stack = Stack::arrange(slices, limits)?;
     Geometry::of(&stack, limits)?;
-    let (stacked, mut warnings) = read_pixels(&mut stack, limits)?;
+    let (stacked, mut warnings) = read_pixels(&mut stack, decoding)?;
     let geometry = Geometry::of(&stack, limits)?;
     warnings.extend(geometry.warnings(&stack));
     let hounsfield = if geometry.lattice.moves {
@@ -271,17 +272,17 @@ struct Lost {
 /// places without pixels out of `stack`.
 fn read_pixels(
     stack: &mut Stack<'_>,
-    limits: &Limits,
+    decoding: Decoding<'_>,
 ) -> Result<(Array3<i16>, Vec<Reason>), VolumeError> {
     let count = stack.places.len();
     let mut planes = Array3::zeros((count, stack.rows, stack.columns));
-    let verdicts = decode::stack_hounsfield(&stack.slices(), limits, &mut planes);
+    let verdicts = decode::stack_hounsfield(&stack.slices(), decoding, &mut planes);
     let outcomes: Vec<PlaceOutcome> = stack
         .places
         .par_iter_mut()
         .zip(planes.axis_iter_mut(Axis(0)))
         .zip(verdicts)
-        .map(|((place, mut plane), verdict)| settle(place, &mut plane, verdict, limits))
+        .map(|((place, mut plane), verdict)| settle(place, &mut plane, verdict, decoding))
         .collect();
     let lost: Vec<Lost> = outcomes
         .iter()
@@ -295,7 +296,7 @@ fn read_pixels(
     if lost.is_empty() {
         return Ok((planes, warnings));
     }
-    check_loss(&lost, count, limits)?;
+    check_loss(&lost, count, decoding.limits)?;
     warnings.extend(loss_warnings(&lost, count));
     let kept: Vec<usize> = (0..count)
         .filter(|place| lost.iter().all(|lost| lost.place != *place))
@@ -322,7 +323,7 @@ fn settle(
     place: &mut Place<'_>,
     plane: &mut ndarray::ArrayViewMut2<'_, i16>,
     verdict: Result<(), Reason>,
-    limits: &Limits,
+    decoding: Decoding<'_>,
 ) -> PlaceOutcome {
     let mut outcome = PlaceOutcome {
         lost: verdict.err(),
@@ -330,7 +331,7 @@ fn settle(
         other: 0,
     };
     for claim in 1..place.claims.len() {
-        let decoded = decode::frame_hounsfield(&place.claims[claim].slice, limits);
+        let decoded = decode::frame_hounsfield(&place.claims[claim].slice, decoding);
         match decoded {
             Ok(pixels) if outcome.lost.is_some() && pixels.dim() == plane.dim() => {
                 plane.assign(&pixels);

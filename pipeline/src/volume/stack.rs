@@ -3,6 +3,8 @@
 //! Nothing here reads pixels. Distances *along* are millimetres along the slices' normal, feet to
 //! head; *beside* are millimetres along a row and down a column.
 
+use std::cmp::Reverse;
+
 use crate::direction::{Directions, dot};
 use crate::limits::Limits;
 use crate::reason::ReasonCode;
@@ -86,7 +88,7 @@ impl<'a> Stack<'a> {
     pub(super) fn arrange(slices: &[Slice<'a>], limits: &Limits) -> Result<Self, VolumeError> {
         let mut slices = slices.to_vec();
         // One canonical order first: the result must not depend on the order of arrival.
-        slices.sort_by(|a, b| a.name().cmp(&b.name()));
+        slices.sort_by(Slice::compare_names);
         let geometries = geometries(&slices)?;
         let Some(first) = geometries.first() else {
             return Err(too_few(0, limits));
@@ -311,17 +313,14 @@ fn places<'a>(geometries: &[Geometry<'a>], axes: &Axes) -> Vec<Place<'a>> {
 }
 
 /// Of slices at one place the later acquisition comes first (a repeat after motion), then the
-/// lower UID.
-fn preference<'a>(placed: &Placed<'a>) -> (std::cmp::Reverse<Option<i64>>, &'a str, usize) {
+/// lower UID, and of those with one UID the first received.
+fn preference<'a>(placed: &Placed<'a>) -> (Reverse<Option<i64>>, &'a str, usize, usize) {
     let slice = placed.slice;
-    let acquisition = slice
-        .instance
-        .frames
-        .get(slice.frame_index)
-        .and_then(|frame| frame.acquisition_number);
+    let frame = slice.frame();
     (
-        std::cmp::Reverse(acquisition),
+        Reverse(frame.and_then(|frame| frame.acquisition_number)),
         slice.instance.sop_instance_uid.as_str(),
         slice.frame_index,
+        slice.received,
     )
 }
