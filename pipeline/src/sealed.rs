@@ -26,6 +26,9 @@ pub enum SealError {
         /// The version that is read.
         expected: u32,
     },
+    /// They were made under another setting of the service.
+    #[error("they were made under another setting")]
+    OtherSetting,
     /// They are cut, longer than they should be, or altered.
     #[error("they are cut or altered")]
     Damaged,
