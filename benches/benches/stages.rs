@@ -67,7 +67,7 @@ fn stages(criterion: &mut Criterion) {
         let instances = headers(&study.files);
         let ranked = candidates(&instances, &limits).list;
         let slices = &ranked.first().expect("a series").slices;
-        let (volume, _) = build(slices, &limits).expect("a volume");
+        let (volume, _) = build(slices, Decoding::afresh(&limits)).expect("a volume");
         let input = prepare(&volume, &contract).expect("a tensor");
         let objects = StudyObjects {
             study_uid: &instances.first().expect("an instance").study_uid,
@@ -84,14 +84,15 @@ fn stages(criterion: &mut Criterion) {
             bencher.iter(|| candidates(black_box(&instances), &limits).list.len());
         });
         group.bench_function("decode to volume", |bencher| {
-            bencher.iter(|| build(black_box(slices), &limits).expect("a volume"));
+            bencher.iter(|| build(black_box(slices), Decoding::afresh(&limits)).expect("a volume"));
         });
         group.bench_function("prepare", |bencher| {
             bencher.iter(|| prepare(black_box(&volume), &contract).expect("a tensor"));
         });
         group.bench_function("decode to prepared", |bencher| {
             bencher.iter(|| {
-                let (volume, _) = build(black_box(slices), &limits).expect("a volume");
+                let (volume, _) =
+                    build(black_box(slices), Decoding::afresh(&limits)).expect("a volume");
                 prepare(&volume, &contract).expect("a tensor")
             });
         });

@@ -15,7 +15,7 @@ mod words;
 use std::cmp::Ordering;
 use std::collections::BTreeMap;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::instance::{FrameHeader, Instance};
 use crate::limits::Limits;
@@ -31,7 +31,7 @@ use stacks::{FrameStack, SeriesStacks, stacks_of};
 pub use scans::{Scan, is_part_of_another_scan, scans_of};
 
 /// What was decided about one series. Goes into the result as it is.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SeriesVerdict {
     /// Series Instance UID.
     pub uid: Uid,

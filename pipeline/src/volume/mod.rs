@@ -15,6 +15,7 @@ pub use grid::{Grid, PatientPoint, VoxelPoint};
 
 use ndarray::{Array3, Axis};
 use rayon::prelude::*;
+use serde::{Deserialize, Serialize};
 
 use crate::decode::{self, Decoding};
 use crate::limits::Limits;
@@ -57,7 +58,7 @@ impl Volume {
 }
 
 /// Where a received slice lies in the volume.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct SourceSlice {
     /// The object.
     pub sop_instance_uid: Uid,
@@ -65,6 +66,8 @@ pub struct SourceSlice {
     pub frame_index: usize,
     /// Position along the volume's slice axis, in voxels.
     pub slice_position: f64,
+    /// Centre of its first voxel as received: Image Position (Patient) (0020,0032).
+    pub position_mm: PatientPoint,
 }
 
 /// Why slices do not become a volume.
@@ -220,6 +223,7 @@ impl<'a> Geometry<'a> {
                 sop_instance_uid: placed.slice.instance.sop_instance_uid.clone(),
                 frame_index: placed.slice.frame_index,
                 slice_position: self.lattice.slice_position(placed, &self.slices[0]),
+                position_mm: PatientPoint(placed.position_mm),
             })
             .collect()
     }

@@ -34,6 +34,7 @@ pub(super) struct Axes {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Placed<'a> {
     pub(super) slice: Slice<'a>,
+    pub(super) position_mm: [f64; 3],
     /// mm along the normal from the patient's origin.
     pub(super) along_mm: f64,
     /// mm along a row and down a column from the patient's origin to the first voxel.
@@ -283,6 +284,7 @@ fn places<'a>(geometries: &[Geometry<'a>], axes: &Axes) -> Vec<Place<'a>> {
         .iter()
         .map(|geometry| Placed {
             slice: geometry.slice,
+            position_mm: geometry.position_mm,
             along_mm: dot(&geometry.position_mm, &axes.normal),
             beside_mm: [
                 dot(&geometry.position_mm, &axes.row),

@@ -60,25 +60,25 @@ fn named(mut instances: Vec<Instance>) -> Vec<Instance> {
 }
 
 /// All that comes of a study, in words and voxels.
-fn outcome(instances: &[Instance], decoded: &dyn DecodedSlices) -> (String, Vec<i16>) {
+fn outcome(instances: &[Instance], decoded: &dyn DecodedSlices) -> (Vec<String>, Vec<i16>) {
     let limits = Limits::default();
     let decoding = Decoding {
         limits: &limits,
         decoded,
     };
     let mut study = StudyScans::of(instances, decoding);
-    let (mut words, mut voxels) = (String::new(), Vec::new());
+    let (mut words, mut voxels) = (Vec::new(), Vec::new());
     while let Some(mut scan) = study.next_scan() {
         if let Ok(head) = &mut scan.volume {
             voxels.extend(std::mem::take(&mut head.volume.hounsfield));
         }
-        words.push_str(&format!("{scan:?}\n"));
+        words.push(format!("{scan:?}"));
     }
-    words.push_str(&format!("{:?}", study.verdicts()));
+    words.push(format!("{:?}", study.verdicts()));
     (words, voxels)
 }
 
-/// `instances` in another order, and every so many of them.
+/// `instances` in another order.
 fn shuffled(instances: &[Instance], seed: usize) -> Vec<Instance> {
     let mut order: Vec<usize> = (0..instances.len()).collect();
     order.sort_by_key(|index| (index + 1).wrapping_mul(2 * seed + 1) * 7919 % 1009);
