@@ -153,7 +153,7 @@ impl From<Probability> for f64 {
 pub struct Finding {
     /// The question.
     pub kind: FindingKind,
-    /// Whether the probability reaches the card's threshold; a kind of haemorrhage also has to be marked somewhere.
+    /// Whether the probability reaches the card's threshold; a kind of hemorrhage also has to be marked somewhere.
     pub present: bool,
     /// By the model; calibrated only if the card says so.
     pub probability: Probability,

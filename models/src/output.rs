@@ -47,10 +47,7 @@ pub struct FindingMap {
 impl FindingMap {
     /// The slab that covers the middle of the received slice `source` of `volume`.
     pub fn slab_of_source(&self, source: &SourceSlice, volume: &Volume) -> usize {
-        let [columns, rows, _] = volume.grid.size;
-        let middle = |count: usize| (count as f64 - 1.0) / 2.0;
-        let centre = VoxelPoint([middle(columns), middle(rows), source.slice_position]);
-        let place = volume.grid.patient_from_voxel(centre);
+        let place = volume.grid.middle_of_plane(source.slice_position);
         let VoxelPoint([_, _, slab]) = self.grid.voxel_from_patient(place);
         nearest_index(slab, self.grid.size[2])
     }
@@ -336,7 +333,7 @@ fn slabs_best_first(areas: &[usize], slice_prob: &ArrayView1<'_, f32>) -> Vec<us
 fn key_slices(slabs_best_first: &[usize], slab_grid: &Grid, volume: &Volume) -> Vec<Uid> {
     let mut slices: Vec<Uid> = Vec::with_capacity(KEY_SLICES_MAX);
     for slab in slabs_best_first {
-        let centre = slab_grid.patient_from_voxel(slab_centre(slab_grid, *slab));
+        let centre = slab_grid.middle_of_plane(*slab as f64);
         if let Some(source) = volume.nearest_source(centre)
             && !slices.contains(&source.sop_instance_uid)
         {
@@ -349,12 +346,6 @@ fn key_slices(slabs_best_first: &[usize], slab_grid: &Grid, volume: &Volume) -> 
     slices
 }
 
-fn slab_centre(slab_grid: &Grid, slab: usize) -> VoxelPoint {
-    let [columns, rows, _] = slab_grid.size;
-    let middle = |count: usize| (count as f64 - 1.0) / 2.0;
-    VoxelPoint([middle(columns), middle(rows), slab as f64])
-}
-
 /// On which side `marks` lie, by the patient's x (DICOM: to the left) against the slab's middle.
 ///
 /// Marks within [`MIDLINE_BAND_MM`] of it have no side. If less than [`LATERAL_PART_MIN`] of all
@@ -364,7 +355,7 @@ fn side_of(marks: &Array3<bool>, slab_grid: &Grid) -> Option<Side> {
     let (mut left, mut right, mut all) = (0.0, 0.0, 0.0);
     for ((slab, row, column), _) in marks.indexed_iter().filter(|(_, marked)| **marked) {
         let voxel = VoxelPoint([column as f64, row as f64, slab as f64]);
-        let middle_x = slab_grid.patient_from_voxel(slab_centre(slab_grid, slab)).0[0];
+        let middle_x = slab_grid.middle_of_plane(slab as f64).0[0];
         let leftward_mm = slab_grid.patient_from_voxel(voxel).0[0] - middle_x;
         all += 1.0;
         if leftward_mm > MIDLINE_BAND_MM {

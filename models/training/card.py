@@ -15,7 +15,7 @@ from data import KINDS
 from figures import SMALL_ML
 
 SHORT = {
-    "intracranial_hemorrhage": "any haemorrhage",
+    "intracranial_hemorrhage": "any hemorrhage",
     "intraparenchymal_hemorrhage": "intraparenchymal",
     "intraventricular_hemorrhage": "intraventricular",
     "subarachnoid_hemorrhage": "subarachnoid",
@@ -91,7 +91,7 @@ def figure_rows(figures, voxels):
             rows.append((f"{name} by patient, {SHORT[kind]}", found, found["of"], "patients", wilson))
     own = figures["by_patient"][KINDS[0]]
     error = {"value": own["nested_expected_calibration_error"]}
-    rows.append(("expected calibration error by patient, any haemorrhage", error, patients, "patients, 8 groups", folds + "calibrated on the other folds"))
+    rows.append(("expected calibration error by patient, any hemorrhage", error, patients, "patients, 8 groups", folds + "calibrated on the other folds"))
     small = figures["small_bleeds"]["nested_sensitivity"]
     rows.append((f"sensitivity by patient, bleeds under {SMALL_ML:g} mL", small, small["of"], "patients", wilson))
     masks = figures["masks"]

@@ -46,7 +46,7 @@ def roc(figures):
         inner.append(f'<polyline points="{" ".join(place(*point) for point in points)}" fill="none" stroke="{colour}" stroke-width="2"/>')
         words = f"by {what}: AUC {auc['value']:.3f} ({auc['low']:.3f} to {auc['high']:.3f})"
         inner.append(f'<text x="{MARGIN + 60}" y="{MARGIN + SIDE - 30 + 16 * row}" fill="{colour}">{words}</text>')
-    return frame("Any haemorrhage, cross-validated by patient", "1 − specificity", "sensitivity", inner)
+    return frame("Any hemorrhage, cross-validated by patient", "1 − specificity", "sensitivity", inner)
 
 
 def reliability(figures):
@@ -58,7 +58,7 @@ def reliability(figures):
         inner.append(f'<circle cx="{x}" cy="{y}" r="4" fill="{COLOURS[0]}"><title>{one["count"]} patients</title></circle>')
     error = own["nested_expected_calibration_error"]
     inner.append(f'<text x="{MARGIN + 90}" y="{MARGIN + SIDE - 14}">expected calibration error {error:.3f}, {figures["patients"]} patients</text>')
-    return frame("Any haemorrhage by patient, cross-validated", "probability", "share that bleeds", inner)
+    return frame("Any hemorrhage by patient, cross-validated", "probability", "share that bleeds", inner)
 
 
 def main():

@@ -24,11 +24,11 @@ NEIGHBOUR_WEIGHT, POOLED_SLABS = 0.5, 3
 VOXEL_THRESHOLD = 0.5
 # Smaller pieces are specks.
 MINIMUM_ML = 0.3
-# Share of patients without it that must not be called: any haemorrhage, a kind.
+# Share of patients without it that must not be called: any hemorrhage, a kind.
 SPECIFICITY_WANTED = 0.9, 0.75
 THRESHOLD_RULE = (
     f"The threshold leaves {SPECIFICITY_WANTED[0]:.0%} of the patients without blood uncalled; that of a kind {SPECIFICITY_WANTED[1]:.0%} "
-    "of those who bleed otherwise, and a kind is called only where any haemorrhage is and where it is marked."
+    "of those who bleed otherwise, and a kind is called only where any hemorrhage is and where it is marked."
 )
 SMALL_ML = 5.0
 VOXEL_ML = (230 / 256) ** 2 * 5 / 1000
@@ -162,7 +162,7 @@ def marks_of(probability, threshold):
 
 
 def patient_figures(kind, heads, answers, fold, rng, any_calls=None, voxel_threshold=None):
-    """`any_calls`: nested and final calls of any haemorrhage; a kind is called only where that is, and where it is marked
+    """`any_calls`: nested and final calls of any hemorrhage; a kind is called only where that is, and where it is marked
     (voxels from `voxel_threshold` on)."""
     truth = np.array([(head.labels[:, kind] == 1).any() for head in heads])
     bleeds = np.array([head.bleeds for head in heads])

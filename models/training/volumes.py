@@ -43,7 +43,7 @@ def right(found_ml, true_ml):
 
 
 def findings(voxels, slices, cards, thresholds):
-    """Of each finding whether it is called, and the volume that it marks; as `models::output` does: any haemorrhage is marked wherever
+    """Of each finding whether it is called, and the volume that it marks; as `models::output` does: any hemorrhage is marked wherever
     a kind is."""
     marks = [marks_of(voxels[:, kind], thresholds[name]) for kind, name in enumerate(KINDS)]
     marks[ANY] = np.logical_or.reduce(marks)

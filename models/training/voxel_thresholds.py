@@ -2,7 +2,7 @@
 
 usage: voxel_thresholds.py SLABS PAIRS.csv MODEL.onnx OUT.json
 
-For each finding: the threshold at which the most volumes lie within 10 % or 1 mL of the truth; of any haemorrhage, which
+For each finding: the threshold at which the most volumes lie within 10 % or 1 mL of the truth; of any hemorrhage, which
 is marked wherever a kind is, once the kinds' are chosen. Neither the network's training nor the figures of volumes.py have seen
 these phantoms.
 """

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::head;
 use crate::reason::{Reason, ReasonCode};
-use crate::volume::{Grid, PatientPoint, SourceSlice, Volume, VoxelPoint};
+use crate::volume::{Grid, PatientPoint, SourceSlice, Volume};
 use average::PatientView;
 
 /// Largest tensor that is made, values (4 bytes each). Far above any head in any sound contract.
@@ -89,13 +89,7 @@ pub struct ModelInput {
 impl ModelInput {
     /// The received slice of `volume` that lies nearest to the middle of slab `slab`.
     pub fn source_of_slab<'a>(&self, slab: usize, volume: &'a Volume) -> Option<&'a SourceSlice> {
-        let [columns, rows, _] = self.grid.size;
-        let middle = VoxelPoint([
-            (columns as f64 - 1.0) / 2.0,
-            (rows as f64 - 1.0) / 2.0,
-            slab as f64,
-        ]);
-        volume.nearest_source(self.grid.patient_from_voxel(middle))
+        volume.nearest_source(self.grid.middle_of_plane(slab as f64))
     }
 }
 
@@ -151,7 +145,7 @@ fn slab_grid(
         ));
     }
     let mut middle = view.grid.voxel_from_patient(centre);
-    middle.0[2] = view.grid.voxel_from_patient(view.middle()).0[2];
+    middle.0[2] = view.grid.voxel_from_patient(view.grid.middle()).0[2];
     let pixel_mm = contract.side_mm / contract.side_px as f64;
     Ok(view.lattice(
         view.grid.patient_from_voxel(middle),

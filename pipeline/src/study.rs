@@ -14,9 +14,7 @@ use crate::instance::Instance;
 use crate::limits::Limits;
 use crate::patient::age_years;
 use crate::reason::{Reason, ReasonCode};
-use crate::series::{
-    Candidate, Candidates, Scan, SeriesVerdict, candidates, is_part_of_another_scan, scans_of,
-};
+use crate::series::{Candidate, Candidates, Comparison, Scan, SeriesVerdict, candidates};
 use crate::uid::Uid;
 use crate::volume::{GeometryCertificate, Volume, build};
 
@@ -26,7 +24,7 @@ const STRANGERS_MAX: usize = 24;
 /// The model was made for adults.
 const ADULT_YEARS: f64 = 18.0;
 
-/// A volume that is a head, and how it was come by.
+/// A volume that is a head, and what was found out while it was made.
 #[derive(Debug)]
 pub struct HeadVolume {
     /// The voxels.
@@ -66,6 +64,7 @@ pub struct StudyScans<'a> {
     decoding: Decoding<'a>,
     refused: Option<Reason>,
     candidates: Candidates<'a>,
+    comparison: Comparison,
     scans: Vec<Scan>,
     next: usize,
     heads: usize,
@@ -87,10 +86,12 @@ impl<'a> StudyScans<'a> {
         let refused = too_many(instances, limits);
         let considered = if refused.is_none() { instances } else { &[] };
         let candidates = candidates(considered, limits);
+        let comparison = Comparison::of(&candidates.list);
         Self {
             decoding,
             refused,
-            scans: scans_of(&candidates.list),
+            scans: comparison.scans(&candidates.list),
+            comparison,
             candidates,
             next: 0,
             heads: 0,
@@ -124,7 +125,7 @@ impl<'a> StudyScans<'a> {
         let list = &self.candidates.list;
         let lies_over_a_head = |few: usize, proven: bool| {
             let mut heads = self.chosen.iter();
-            heads.any(|whole| is_part_of_another_scan(&list[few], &list[*whole], proven))
+            heads.any(|whole| self.comparison.is_part_of_another_scan(few, *whole, proven))
         };
         let fragments: Vec<usize> = (0..list.len())
             .filter(|index| {

@@ -64,7 +64,7 @@ fn scans() -> Vec<Scan> {
     ]
 }
 
-/// The answer to "any haemorrhage" for a head with `bleeds`, scanned like this.
+/// The answer to "any hemorrhage" for a head with `bleeds`, scanned like this.
 fn answer(scan: &Scan, bleeds: &[Bleed], network: &mut Network) -> Finding {
     let head = HeadPlan {
         pose: scan.pose,

@@ -28,7 +28,7 @@ fn a_bleed_on_the_left_is_found_there_and_the_map_holds_its_volume() {
     assert!((18.0..33.0).contains(&volume_ml), "{volume_ml} mL");
     assert_eq!(finding.key_slices.len(), 3);
     let map = analysis.map().unwrap();
-    // The first kind is any haemorrhage; the others mark the same blood again.
+    // The first kind is any hemorrhage; the others mark the same blood again.
     let any = map.marked.index_axis(ndarray::Axis(0), 0);
     let marked = any.iter().filter(|marked| **marked).count();
     let counted_ml = marked as f64 * map.grid.voxel_volume_ml();

@@ -70,7 +70,7 @@ fn findings(card: &ModelCard) -> String {
          Each slab's logit is averaged with its neighbours', which count {} each against 1. A study's probability\n\
          is the mean of its highest slabs' (so many: {}), then calibrated (Platt). From\n\
          the threshold on the finding is present; voxels are marked from their own threshold on, and smaller\n\
-         pieces are dropped. What a kind marks is marked as any haemorrhage too. A volume is likely (95 % of those whose truth is known) to lie between the measured\n\
+         pieces are dropped. What a kind marks is marked as any hemorrhage too. A volume is likely (95 % of those whose truth is known) to lie between the measured\n\
          one divided and multiplied by the last column's factor.\n\n\
          | finding | present from | calibration | voxel marked from | pieces dropped below | volume, 95 % |\n\
          |---|---|---|---|---|---|\n{rows}",

@@ -63,7 +63,7 @@ fn quiet() -> RawOutput {
     }
 }
 
-/// Sure of any haemorrhage and of the kind of [`card_with_a_kind`], and marks neither.
+/// Sure of any hemorrhage and of the kind of [`card_with_a_kind`], and marks neither.
 fn sure_of_a_kind() -> RawOutput {
     RawOutput {
         voxel_prob: Array4::zeros((10, 2, SIDE_PX, SIDE_PX)),

@@ -29,7 +29,7 @@ const VERSION: u32 = 1;
 const DECODING_VERSION: u32 = 1;
 const FINGERPRINT_BYTES: usize = blake3::OUT_LEN;
 
-/// How pixels are come to: within limits, and with what was decoded before.
+/// What decoding works with: limits, and what was decoded before.
 #[derive(Clone, Copy)]
 pub struct Decoding<'a> {
     /// What may be decoded.

@@ -173,12 +173,14 @@ fn low_bits(raw: u16, bits: u16, signed: bool) -> i32 {
     }
 }
 
+/// The lowest 16 bits of `value`.
+#[inline]
 #[expect(
     clippy::cast_possible_truncation,
     clippy::cast_sign_loss,
-    reason = "two's complement: the sign is in the header"
+    reason = "two's complement: the sign is in the header, and JPEG counts samples modulo 2^16"
 )]
-fn low_word(value: i32) -> u16 {
+pub(super) fn low_word(value: i32) -> u16 {
     value as u16
 }
 

@@ -8,10 +8,11 @@
 use ndarray::{Array2, Array3, ArrayView2, Axis, s};
 use rayon::prelude::*;
 
-use super::{Inside, VOXEL_MM, boxes, flood, grown};
+use super::pieces::{flood, grown};
+use super::{Inside, VOXEL_MM, boxes};
 use crate::prepare::average::PatientView;
 use crate::reason::{Reason, ReasonCode};
-use crate::volume::{Grid, Volume, VoxelPoint};
+use crate::volume::{Grid, Volume};
 
 /// Pixels of a slab along the side of a coarse voxel.
 const PIXELS_PER_VOXEL: usize = 4;
@@ -158,10 +159,8 @@ impl Cavity {
 /// The slab around the middle of the coarse plane `plane`, over the same field.
 fn slab_of(view: &PatientView<'_>, grid: &Grid, plane: usize) -> Array2<f32> {
     let [columns, rows, _] = grid.size;
-    let middle = |count: usize| (count as f64 - 1.0) / 2.0;
-    let centre = VoxelPoint([middle(columns), middle(rows), plane as f64]);
     let lattice = view.lattice(
-        grid.patient_from_voxel(centre),
+        grid.middle_of_plane(plane as f64),
         [PIXEL_MM, PIXEL_MM, SLAB_MM],
         [columns * PIXELS_PER_VOXEL, rows * PIXELS_PER_VOXEL, 1],
     );

@@ -4,6 +4,8 @@
 //! in functional groups, shared by all frames or per frame (PS3.3 C.7.6.16); a frame's own group
 //! goes before the shared one, and that before the top.
 
+mod attributes;
+
 use std::path::Path;
 
 use dicom_core::{Tag, VR};
@@ -21,126 +23,7 @@ use super::moment;
 use super::part10::checked_uid;
 use super::text::{FallbackCharset, TextReader};
 use super::walk::{Level, Value, Visitor, WalkEnd};
-
-/// Attributes read at the top of the data set, in order.
-const TOP_TAGS: [Tag; 70] = [
-    tags::SPECIFIC_CHARACTER_SET,
-    tags::IMAGE_TYPE,
-    tags::SOP_CLASS_UID,
-    tags::SOP_INSTANCE_UID,
-    tags::STUDY_DATE,
-    tags::SERIES_DATE,
-    tags::ACQUISITION_DATE,
-    tags::CONTENT_DATE,
-    tags::ACQUISITION_DATE_TIME,
-    tags::STUDY_TIME,
-    tags::SERIES_TIME,
-    tags::ACQUISITION_TIME,
-    tags::CONTENT_TIME,
-    tags::ACCESSION_NUMBER,
-    tags::MODALITY,
-    tags::MANUFACTURER,
-    tags::INSTITUTION_NAME,
-    tags::REFERRING_PHYSICIAN_NAME,
-    tags::TIMEZONE_OFFSET_FROM_UTC,
-    tags::STATION_NAME,
-    tags::STUDY_DESCRIPTION,
-    tags::SERIES_DESCRIPTION,
-    tags::MANUFACTURER_MODEL_NAME,
-    tags::IRRADIATION_EVENT_UID,
-    tags::PATIENT_NAME,
-    tags::PATIENT_ID,
-    tags::ISSUER_OF_PATIENT_ID,
-    tags::PATIENT_BIRTH_DATE,
-    tags::PATIENT_SEX,
-    tags::PATIENT_AGE,
-    tags::CONTRAST_BOLUS_AGENT,
-    tags::BODY_PART_EXAMINED,
-    tags::SLICE_THICKNESS,
-    tags::KVP,
-    tags::DEVICE_SERIAL_NUMBER,
-    tags::SOFTWARE_VERSIONS,
-    tags::PROTOCOL_NAME,
-    tags::GANTRY_DETECTOR_TILT,
-    tags::EXPOSURE,
-    tags::CONVOLUTION_KERNEL,
-    tags::PATIENT_POSITION,
-    tags::STUDY_INSTANCE_UID,
-    tags::SERIES_INSTANCE_UID,
-    tags::STUDY_ID,
-    tags::SERIES_NUMBER,
-    tags::ACQUISITION_NUMBER,
-    tags::INSTANCE_NUMBER,
-    tags::IMAGE_POSITION_PATIENT,
-    tags::IMAGE_ORIENTATION_PATIENT,
-    tags::FRAME_OF_REFERENCE_UID,
-    tags::TEMPORAL_POSITION_IDENTIFIER,
-    tags::POSITION_REFERENCE_INDICATOR,
-    tags::SAMPLES_PER_PIXEL,
-    tags::PHOTOMETRIC_INTERPRETATION,
-    tags::NUMBER_OF_FRAMES,
-    tags::ROWS,
-    tags::COLUMNS,
-    tags::PIXEL_SPACING,
-    tags::BITS_ALLOCATED,
-    tags::BITS_STORED,
-    tags::HIGH_BIT,
-    tags::PIXEL_REPRESENTATION,
-    tags::PIXEL_PADDING_VALUE,
-    tags::PIXEL_PADDING_RANGE_LIMIT,
-    tags::BURNED_IN_ANNOTATION,
-    tags::RESCALE_INTERCEPT,
-    tags::RESCALE_SLOPE,
-    tags::RESCALE_TYPE,
-    tags::LOSSY_IMAGE_COMPRESSION,
-    tags::FRAME_TYPE,
-];
-
-/// Attributes read inside a functional group's sequence.
-const FRAME_TAGS: [Tag; 20] = [
-    tags::FRAME_TYPE,
-    tags::FRAME_ACQUISITION_DATE_TIME,
-    tags::TEMPORAL_POSITION_INDEX,
-    tags::EXPOSURE_INM_AS,
-    tags::CONTRAST_BOLUS_AGENT_ADMINISTERED,
-    tags::CONTRAST_BOLUS_AGENT,
-    tags::SLICE_THICKNESS,
-    tags::KVP,
-    tags::GANTRY_DETECTOR_TILT,
-    tags::CONVOLUTION_KERNEL,
-    tags::IMAGE_POSITION_PATIENT,
-    tags::IMAGE_ORIENTATION_PATIENT,
-    tags::IN_STACK_POSITION_NUMBER,
-    tags::FRAME_ACQUISITION_NUMBER,
-    tags::PIXEL_SPACING,
-    tags::RESCALE_INTERCEPT,
-    tags::RESCALE_SLOPE,
-    tags::RESCALE_TYPE,
-    tags::BODY_PART_EXAMINED,
-    tags::ACQUISITION_NUMBER,
-];
-
-/// Coded attributes whose first Code Meaning (0008,0104) is kept under the sequence's own tag.
-const CODED_TAGS: [Tag; 2] = [
-    tags::CONTRAST_BOLUS_AGENT_SEQUENCE,
-    tags::ANATOMIC_REGION_SEQUENCE,
-];
-
-/// Attributes that hold text of people, by which its character set is told where none is declared.
-const TEXT_TAGS: [Tag; 12] = [
-    tags::PATIENT_NAME,
-    tags::PATIENT_ID,
-    tags::ACCESSION_NUMBER,
-    tags::STUDY_DESCRIPTION,
-    tags::SERIES_DESCRIPTION,
-    tags::PROTOCOL_NAME,
-    tags::INSTITUTION_NAME,
-    tags::BODY_PART_EXAMINED,
-    tags::ANATOMIC_REGION_SEQUENCE,
-    tags::CONTRAST_BOLUS_AGENT,
-    tags::CONTRAST_BOLUS_AGENT_SEQUENCE,
-    tags::MANUFACTURER,
-];
+use attributes::{CODED_TAGS, FRAME_TAGS, TEXT_TAGS, TOP_TAGS};
 
 /// The elements kept of one level. Few, so a scan beats a map.
 type Record = Vec<(Tag, Value)>;

@@ -7,8 +7,11 @@
 //! bytes behind it are looked at, and the reading that they fit is taken. Well-formed data sets
 //! never come so far, but for the first element of each item.
 
+mod encoding;
+mod reading;
+
 use std::collections::VecDeque;
-use std::io::{ErrorKind, Read};
+use std::io::Read;
 
 use dicom_core::dictionary::DataDictionary;
 use dicom_core::{Tag, VR};
@@ -18,6 +21,8 @@ use crate::limits::Limits;
 use crate::reason::ReasonCode;
 
 use super::Refusal;
+
+pub(super) use encoding::{Encoding, has_short_length};
 
 /// Longest value that is kept, bytes. No attribute that matters here comes near.
 const KEPT_VALUE_BYTES_MAX: u32 = 16 << 10;
@@ -29,94 +34,6 @@ const LOOK_AHEAD_BYTES_MAX: usize = 128 << 10;
 const ITEM: Tag = Tag(0xFFFE, 0xE000);
 const ITEM_DELIMITATION_ITEM: Tag = Tag(0xFFFE, 0xE00D);
 const SEQUENCE_DELIMITATION_ITEM: Tag = Tag(0xFFFE, 0xE0DD);
-
-/// How a data set is written down.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Encoding {
-    ImplicitLittle,
-    ExplicitLittle,
-    ExplicitBig,
-}
-
-impl Encoding {
-    pub(super) fn u16(self, bytes: [u8; 2]) -> u16 {
-        match self {
-            Self::ImplicitLittle | Self::ExplicitLittle => u16::from_le_bytes(bytes),
-            Self::ExplicitBig => u16::from_be_bytes(bytes),
-        }
-    }
-
-    pub(super) fn u32(self, bytes: [u8; 4]) -> u32 {
-        match self {
-            Self::ImplicitLittle | Self::ExplicitLittle => u32::from_le_bytes(bytes),
-            Self::ExplicitBig => u32::from_be_bytes(bytes),
-        }
-    }
-
-    fn tag(self, [a, b, c, d]: [u8; 4]) -> Tag {
-        Tag(self.u16([a, b]), self.u16([c, d]))
-    }
-
-    /// The transfer syntax that encodes so.
-    pub(super) fn transfer_syntax(self) -> &'static str {
-        match self {
-            Self::ImplicitLittle => "1.2.840.10008.1.2",
-            Self::ExplicitLittle => "1.2.840.10008.1.2.1",
-            Self::ExplicitBig => "1.2.840.10008.1.2.2",
-        }
-    }
-
-    /// What a data set's first element shows; `None` where it is none.
-    pub(super) fn seen(first_bytes: &[u8]) -> Option<Self> {
-        let head: [u8; 8] = first_bytes.get(..8)?.try_into().ok()?;
-        let explicit = VR::from_binary([head[4], head[5]]).is_some();
-        match ([head[0], head[1]], explicit) {
-            // Group 0008 or a low one, high byte first.
-            ([0, low], true) if low != 0 => Some(Self::ExplicitBig),
-            ([_, 0], true) => Some(Self::ExplicitLittle),
-            ([_, 0], false) => Some(Self::ImplicitLittle),
-            _ => None,
-        }
-    }
-
-    /// What the data set's first element shows, against what its transfer syntax says: writers
-    /// that mistake implicit for explicit VR, or one order of bytes for the other, are not rare.
-    pub(super) fn corrected(self, first_bytes: &[u8]) -> Self {
-        match (self, Self::seen(first_bytes)) {
-            // Retired, and never implicit: a first element without a VR is odd in another way.
-            (Self::ExplicitBig, Some(Self::ImplicitLittle)) | (_, None) => self,
-            (_, Some(seen)) => seen,
-        }
-    }
-}
-
-/// Whether elements of this VR have a length of two bytes (PS3.5 section 7.1.2).
-pub(super) fn has_short_length(vr: [u8; 2]) -> bool {
-    matches!(
-        &vr,
-        b"AE"
-            | b"AS"
-            | b"AT"
-            | b"CS"
-            | b"DA"
-            | b"DS"
-            | b"DT"
-            | b"FL"
-            | b"FD"
-            | b"IS"
-            | b"LO"
-            | b"LT"
-            | b"PN"
-            | b"SH"
-            | b"SL"
-            | b"SS"
-            | b"ST"
-            | b"TM"
-            | b"UI"
-            | b"UL"
-            | b"US"
-    )
-}
 
 /// The value of one element, as its bytes lie in the data set.
 #[derive(Clone, Debug)]
@@ -638,148 +555,6 @@ impl<'a, R: Read> Walker<'a, R> {
             vr: implicit_vr(tag, length),
             length,
         })
-    }
-
-    /// The next `count` bytes, or as many as there are; they are not taken.
-    fn look_ahead(&mut self, count: usize) -> Result<&[u8], Refusal> {
-        let missing = count.saturating_sub(self.ahead.len());
-        if missing > 0 {
-            let mut more = Vec::with_capacity(missing);
-            (&mut self.source)
-                .take(missing as u64)
-                .read_to_end(&mut more)
-                .map_err(|error| self.unreadable(&error))?;
-            self.ahead.extend(more);
-        }
-        let length = count.min(self.ahead.len());
-        Ok(&self.ahead.make_contiguous()[..length])
-    }
-
-    fn read_array<const N: usize>(&mut self) -> Result<[u8; N], Refusal> {
-        let mut bytes = [0; N];
-        self.read_exact(&mut bytes)?;
-        Ok(bytes)
-    }
-
-    fn read_exact(&mut self, bytes: &mut [u8]) -> Result<(), Refusal> {
-        if self.read_up_to(bytes)? == bytes.len() {
-            Ok(())
-        } else {
-            Err(self.truncated("it breaks off inside an element"))
-        }
-    }
-
-    /// Fills `bytes` as far as the source goes.
-    fn read_up_to(&mut self, bytes: &mut [u8]) -> Result<usize, Refusal> {
-        let mut filled = 0;
-        while filled < bytes.len() {
-            // Reading from the queue never fails.
-            let read = if self.ahead.is_empty() {
-                self.source.read(&mut bytes[filled..])
-            } else {
-                self.ahead.read(&mut bytes[filled..])
-            };
-            match read {
-                Ok(0) => break,
-                Ok(count) => filled += count,
-                Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(error) => return Err(self.unreadable(&error)),
-            }
-        }
-        self.advance(filled as u64)?;
-        Ok(filled)
-    }
-
-    /// Passes over `length` bytes without keeping them.
-    pub(super) fn skip(&mut self, length: u32) -> Result<(), Refusal> {
-        self.refuse_beyond_end(length)?;
-        let length = u64::from(length);
-        let within = self.limits.header_bytes_max.saturating_sub(self.position);
-        let mut part = (&mut self.ahead)
-            .chain(&mut self.source)
-            .take(length.min(within + 1));
-        let skipped = std::io::copy(&mut part, &mut std::io::sink())
-            .map_err(|error| self.unreadable(&error))?;
-        self.advance(skipped)?;
-        if skipped < length {
-            return Err(self.truncated("it breaks off inside an element"));
-        }
-        Ok(())
-    }
-
-    /// Passes over pixel data of `pixel_bytes` and walks what follows it, under the limit for
-    /// whole objects.
-    pub(super) fn check_rest(mut self, pixel_bytes: u32) -> Result<(), Refusal> {
-        let object_limits = Limits {
-            header_bytes_max: self.limits.object_bytes_max,
-            header_elements_max: usize::MAX,
-            ..self.limits.clone()
-        };
-        self.position = 0;
-        let mut rest = Walker {
-            limits: &object_limits,
-            source: self.source,
-            ..self
-        };
-        rest.skip(pixel_bytes)?;
-        match rest.run(&mut Blind) {
-            Err(refusal) if refusal.reason.code == ReasonCode::LimitExceeded => Err(refusal),
-            Ok(_) | Err(_) => Ok(()),
-        }
-    }
-
-    fn advance(&mut self, bytes: u64) -> Result<(), Refusal> {
-        self.position += bytes;
-        if self.position > self.limits.header_bytes_max {
-            return Err(Refusal::new(
-                ReasonCode::LimitExceeded,
-                format!(
-                    "The header is longer than {} bytes.",
-                    self.limits.header_bytes_max
-                ),
-            ));
-        }
-        Ok(())
-    }
-
-    /// Refuses a value that claims more bytes than there are, before any memory is taken for it.
-    fn refuse_beyond_end(&self, length: u32) -> Result<(), Refusal> {
-        match self.length {
-            Some(total) if self.position + u64::from(length) > total => {
-                Err(self.truncated(&format!(
-                    "an element claims {length} bytes, {} are left",
-                    total - self.position
-                )))
-            }
-            Some(_) | None => Ok(()),
-        }
-    }
-
-    fn truncated(&self, what: &str) -> Refusal {
-        Refusal::new(
-            ReasonCode::Truncated,
-            format!(
-                "The header ends too soon: {what}, at byte {} of the data set. Send the object again.",
-                self.position
-            ),
-        )
-    }
-
-    fn malformed(&self, what: &str) -> Refusal {
-        Refusal::new(
-            ReasonCode::NotDicom,
-            format!("Not a DICOM data set: {what}, at byte {}.", self.position),
-        )
-    }
-
-    fn unreadable(&self, error: &std::io::Error) -> Refusal {
-        Refusal::new(
-            ReasonCode::Truncated,
-            format!(
-                "The data set cannot be read beyond byte {}: {error}.",
-                self.position
-            ),
-        )
     }
 }
 

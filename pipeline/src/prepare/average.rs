@@ -112,12 +112,6 @@ impl<'a> PatientView<'a> {
         }
     }
 
-    /// The middle of the volume.
-    pub(crate) fn middle(&self) -> PatientPoint {
-        let middle = self.grid.size.map(|side| (side as f64 - 1.0) / 2.0);
-        self.grid.patient_from_voxel(VoxelPoint(middle))
-    }
-
     /// Averages over the boxes of `target`, a lattice made by [`Self::lattice`]; axes: z, y, x.
     ///
     /// Beside the volume lies air. A box that reaches beyond the first or last slice is the mean of

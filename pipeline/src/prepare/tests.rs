@@ -8,6 +8,7 @@ use crate::decode::Decoding;
 use crate::limits::Limits;
 use crate::testing::StackPlan;
 use crate::volume;
+use crate::volume::VoxelPoint;
 
 fn contract() -> InputContract {
     InputContract {

@@ -28,7 +28,8 @@ use header::HeaderVerdict;
 use kernel::Sharpness;
 use stacks::{FrameStack, SeriesStacks, stacks_of};
 
-pub use scans::{Scan, is_part_of_another_scan, scans_of};
+pub(crate) use scans::Comparison;
+pub use scans::{Scan, scans_of};
 
 /// What was decided about one series. Goes into the result as it is.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -233,10 +234,8 @@ fn candidate<'a>(
         .map(|stack| stack.slices.iter().map(|placed| placed.slice).collect())
         .unwrap_or_default();
     let (incomplete, notes) = stack
-        .map(|stack| stack.notes.clone())
-        .unwrap_or_default()
-        .into_iter()
-        .partition(|note| note.code == ReasonCode::OverlappingSlices);
+        .map(|stack| (stack.incomplete.clone(), stack.notes.clone()))
+        .unwrap_or_default();
     let thickness_mm = stack.and_then(FrameStack::thickness_mm).unwrap_or(0.0);
     let liked = thickness_mm.clamp(*LIKED_THICKNESS_MM.start(), *LIKED_THICKNESS_MM.end());
     Candidate {

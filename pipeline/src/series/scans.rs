@@ -42,50 +42,58 @@ pub struct Scan {
 /// The scans among `candidates` that can be used by their headers, in the order of the best
 /// reconstruction of each.
 pub fn scans_of(candidates: &[Candidate<'_>]) -> Vec<Scan> {
-    let facts: Vec<Facts> = candidates.iter().map(Facts::of).collect();
-    let mut scans: Vec<Scan> = Vec::new();
-    for (index, candidate) in candidates.iter().enumerate() {
-        if !candidate.usable() {
-            continue;
-        }
-        let known = scans.iter_mut().find(|scan| {
-            let members = scan.reconstructions.iter();
-            members
-                .clone()
-                .all(|member| facts[*member].is_one_scan_with(&facts[index]))
-        });
-        match known {
-            Some(scan) => scan.reconstructions.push(index),
-            None => scans.push(Scan {
-                reconstructions: vec![index],
-                acquired: facts[index]
-                    .acquired
-                    .map(|[first, _]| first)
-                    .filter(|at| has_date(*at)),
-            }),
-        }
-    }
-    scans
+    Comparison::of(candidates).scans(candidates)
 }
 
-/// Whether `few` is what came of another scan than `whole`, over the part of the body that `whole`
-/// shows. With `proven`, only where both say when they were scanned, and that is minutes apart.
-pub fn is_part_of_another_scan(few: &Candidate<'_>, whole: &Candidate<'_>, proven: bool) -> bool {
-    let is_head_wide = few.slices.first().is_some_and(|slice| {
-        let columns = slice.instance.pixels.as_ref().map(|pixels| pixels.columns);
-        let spacing_mm = slice.frame().and_then(|frame| frame.spacing_mm);
-        columns
-            .zip(spacing_mm)
-            .is_none_or(|(columns, mm)| f64::from(columns) * mm[1] <= HEAD_FIELD_MM_MAX)
-    });
-    let (few, whole) = (Facts::of(few), Facts::of(whole));
-    is_head_wide
-        && few.lies_within(&whole)
-        && !(few.could_be_one_scan_with(&whole) && few.was_scanned_with(&whole))
-        && (!proven
-            || few
-                .apart_from(&whole)
-                .is_some_and(|apart| apart >= ANOTHER_TIME))
+/// What the headers of candidates say of the scan that each is of, taken together once.
+#[derive(Debug)]
+pub(crate) struct Comparison(Vec<Facts>);
+
+impl Comparison {
+    /// Of `candidates`, in their order.
+    pub(crate) fn of(candidates: &[Candidate<'_>]) -> Self {
+        Self(candidates.iter().map(Facts::of).collect())
+    }
+
+    /// As [`scans_of`], for the same `candidates`.
+    pub(crate) fn scans(&self, candidates: &[Candidate<'_>]) -> Vec<Scan> {
+        let Self(facts) = self;
+        let mut scans: Vec<Scan> = Vec::new();
+        for (index, candidate) in candidates.iter().enumerate() {
+            if !candidate.usable() {
+                continue;
+            }
+            let known = scans.iter_mut().find(|scan| {
+                let mut members = scan.reconstructions.iter();
+                members.all(|member| facts[*member].is_one_scan_with(&facts[index]))
+            });
+            match known {
+                Some(scan) => scan.reconstructions.push(index),
+                None => scans.push(Scan {
+                    reconstructions: vec![index],
+                    acquired: facts[index]
+                        .acquired
+                        .map(|[first, _]| first)
+                        .filter(|at| has_date(*at)),
+                }),
+            }
+        }
+        scans
+    }
+
+    /// Whether candidate `few` is what came of another scan than candidate `whole`, over the part of
+    /// the body that `whole` shows. With `proven`, only where both say when they were scanned, and
+    /// that is minutes apart.
+    pub(crate) fn is_part_of_another_scan(&self, few: usize, whole: usize, proven: bool) -> bool {
+        let (few, whole) = (&self.0[few], &self.0[whole]);
+        few.is_head_wide
+            && few.lies_within(whole)
+            && !(few.could_be_one_scan_with(whole) && few.was_scanned_with(whole))
+            && (!proven
+                || few
+                    .apart_from(whole)
+                    .is_some_and(|apart| apart >= ANOTHER_TIME))
+    }
 }
 
 /// What tells one scan from another.
@@ -103,6 +111,8 @@ struct Facts {
     /// In order.
     places_mm: Vec<f64>,
     height_mm: f64,
+    /// Whether the field is no wider than that of a head, or of a width that is not stated.
+    is_head_wide: bool,
 }
 
 impl Facts {
@@ -115,7 +125,15 @@ impl Facts {
             |pick: fn(&FrameHeader) -> Option<f64>| median(frames().filter_map(pick).collect());
         let placed = placed(slices).unwrap_or_default();
         let times = || frames().filter_map(|frame| frame.acquired);
+        let is_head_wide = first.is_some_and(|slice| {
+            let columns = slice.instance.pixels.as_ref().map(|pixels| pixels.columns);
+            let spacing_mm = slice.frame().and_then(|frame| frame.spacing_mm);
+            columns
+                .zip(spacing_mm)
+                .is_none_or(|(columns, mm)| f64::from(columns) * mm[1] <= HEAD_FIELD_MM_MAX)
+        });
         Self {
+            is_head_wide,
             frame_of_reference_uid: series()
                 .map(|series| series.frame_of_reference_uid.clone())
                 .next()

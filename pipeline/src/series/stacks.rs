@@ -34,6 +34,8 @@ pub(crate) struct FrameStack<'a> {
     pub(super) verdict: SliceVerdict,
     /// How it was parted from other slices of its series.
     pub(super) notes: Vec<Reason>,
+    /// What makes it a part of what was scanned.
+    pub(super) incomplete: Vec<Reason>,
 }
 
 /// The stacks of one series and the frames that lack what a place in the patient needs.
@@ -157,11 +159,20 @@ impl<'a> Group<'a> {
         let verdict = self.verdict;
         passes(self.slices)
             .into_iter()
-            .map(|pass| FrameStack {
-                notes: notes(&pass),
-                slices: in_order(pass.slices),
-                normal,
-                verdict: verdict.clone(),
+            .map(|pass| {
+                let (again, is_part) = scanned_again(pass.replaced);
+                let (incomplete, of_repeat) = if is_part {
+                    (again, None)
+                } else {
+                    (None, again)
+                };
+                FrameStack {
+                    notes: parted(&pass).into_iter().chain(of_repeat).collect(),
+                    incomplete: incomplete.into_iter().collect(),
+                    slices: in_order(pass.slices),
+                    normal,
+                    verdict: verdict.clone(),
+                }
             })
             .collect()
     }
@@ -171,32 +182,30 @@ impl<'a> Group<'a> {
 /// another scan, of which only what was taken is seen.
 const SCANNED_AGAIN_MAX: usize = 5;
 
-fn notes(pass: &Pass<'_>) -> Vec<Reason> {
-    let mut notes = Vec::new();
-    if !pass.told_by.is_empty() {
-        notes.push(Reason::new(
+/// By what other slices of the series were parted from these, if any were.
+fn parted(pass: &Pass<'_>) -> Option<Reason> {
+    (!pass.told_by.is_empty()).then(|| {
+        Reason::new(
             ReasonCode::PartedByHeader,
             format!(
                 "Other slices of the series lie over these; they were told apart by {}.",
                 pass.told_by.join(" and ")
             ),
-        ));
-    }
-    if pass.replaced > 0 {
-        let code = if pass.replaced > SCANNED_AGAIN_MAX {
-            ReasonCode::OverlappingSlices
-        } else {
-            ReasonCode::DuplicateSlice
-        };
-        notes.push(Reason::new(
-            code,
-            format!(
-                "{} slices were scanned again; one of each two is taken here.",
-                pass.replaced
-            ),
-        ));
-    }
-    notes
+        )
+    })
+}
+
+/// What is said of `replaced` slices that were scanned again, and whether they are a part of another
+/// scan.
+fn scanned_again(replaced: usize) -> (Option<Reason>, bool) {
+    let is_part = replaced > SCANNED_AGAIN_MAX;
+    let code = if is_part {
+        ReasonCode::OverlappingSlices
+    } else {
+        ReasonCode::DuplicateSlice
+    };
+    let text = format!("{replaced} slices were scanned again; one of each two is taken here.");
+    ((replaced > 0).then(|| Reason::new(code, text)), is_part)
 }
 
 /// `slices` in order; `None` if there are none or one lacks a place in the patient.

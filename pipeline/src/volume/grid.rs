@@ -50,10 +50,26 @@ impl Grid {
         }))
     }
 
+    /// The middle of the lattice.
+    pub fn middle(&self) -> PatientPoint {
+        self.middle_of_plane(middle(self.size[2]))
+    }
+
+    /// The middle of the plane at `slice`, in voxels along the slices' axis.
+    pub fn middle_of_plane(&self, slice: f64) -> PatientPoint {
+        let [columns, rows, _] = self.size;
+        self.patient_from_voxel(VoxelPoint([middle(columns), middle(rows), slice]))
+    }
+
     /// Volume of one voxel, mL.
     pub fn voxel_volume_ml(&self) -> f64 {
         self.spacing_mm.iter().product::<f64>() / 1000.0
     }
+}
+
+/// The middle of `count` voxel centres.
+fn middle(count: usize) -> f64 {
+    (count as f64 - 1.0) / 2.0
 }
 
 #[cfg(test)]

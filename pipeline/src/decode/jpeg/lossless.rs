@@ -5,6 +5,7 @@ use std::ops::Range;
 use super::entropy::{Bits, each_interval};
 use super::huffman::Huffman;
 use super::{Frame, Headers, JpegError, Result, Scan};
+use crate::decode::word::low_word;
 
 /// Decodes a scan into `samples`, which has the frame's size.
 pub(super) fn decode(
@@ -135,14 +136,4 @@ impl Rows<'_> {
             _ => Err(JpegError::BadCode),
         }
     }
-}
-
-#[inline]
-#[expect(
-    clippy::cast_possible_truncation,
-    clippy::cast_sign_loss,
-    reason = "samples are counted modulo 2^16"
-)]
-fn low_word(value: i32) -> u16 {
-    value as u16
 }

@@ -7,16 +7,14 @@
     reason = "the names of this tree are in lower case"
 )]
 
-use std::collections::BTreeSet;
-use std::path::{Path, PathBuf};
-use std::process::Command;
+mod documents;
+mod length;
+mod tree;
 
-/// A file of the tree: its path from the top, and its text (empty for what is not UTF-8).
-struct TreeFile {
-    path: String,
-    text: String,
-    bytes: usize,
-}
+use tree::{TreeFile, file, tree};
+
+/// Where faults are planted.
+const THIS: &str = "tests/tests/tidy/";
 
 /// Crate, paths that may name it, why.
 const LAYERS: &[(&str, &[&str], &str)] = &[
@@ -84,7 +82,7 @@ const PATIENT_FIELDS: &[&str] = &["patient_name", "patient_id", "patient_birth_d
 
 /// Where such fields may be named: they are read, kept in the database, and shown from there.
 const PATIENT_PLACES: &[&str] = &[
-    "pipeline/src/instance.rs",
+    "pipeline/src/instance",
     "pipeline/src/header/",
     "pipeline/src/patient.rs",
     "server/store/src/state/",
@@ -148,50 +146,6 @@ const UNFINISHED: &[(&str, &str)] = &[
     ("#[ig", "nore"),
 ];
 
-fn root() -> PathBuf {
-    let parent = Path::new(env!("CARGO_MANIFEST_DIR")).parent();
-    parent.expect("tests/ lies in the checkout").to_path_buf()
-}
-
-/// Every file that git has or would take.
-fn tree() -> Vec<TreeFile> {
-    let listed = Command::new("git")
-        .args([
-            "ls-files",
-            "-z",
-            "--cached",
-            "--others",
-            "--exclude-standard",
-        ])
-        .current_dir(root())
-        .output()
-        .expect("git can be started");
-    assert!(listed.status.success(), "this is a git checkout");
-    let names = String::from_utf8(listed.stdout).expect("paths are UTF-8");
-    let names: BTreeSet<&str> = names.split_terminator('\0').collect();
-    let files: Vec<TreeFile> = names.into_iter().filter_map(read).collect();
-    assert!(files.len() > 50, "git listed {} files", files.len());
-    files
-}
-
-/// `None` for a file that git still lists but that has just been removed.
-fn read(path: &str) -> Option<TreeFile> {
-    let bytes = std::fs::read(root().join(path)).ok()?;
-    Some(TreeFile {
-        path: path.to_owned(),
-        bytes: bytes.len(),
-        text: String::from_utf8(bytes).unwrap_or_default(),
-    })
-}
-
-fn file(path: &str, text: &str) -> TreeFile {
-    TreeFile {
-        path: path.to_owned(),
-        text: text.to_owned(),
-        bytes: text.len(),
-    }
-}
-
 fn check(faults: &[String]) {
     assert!(
         faults.is_empty(),
@@ -214,9 +168,7 @@ fn is_rust(file: &&TreeFile) -> bool {
 fn layer_faults(files: &[TreeFile]) -> Vec<String> {
     let mut faults = Vec::new();
     // This file plants faults of that kind in strings.
-    let others = files
-        .iter()
-        .filter(|file| file.path != "tests/tests/tidy.rs");
+    let others = files.iter().filter(|file| !file.path.starts_with(THIS));
     for file in others.filter(is_rust) {
         for (number, line) in file.text.lines().enumerate() {
             for (name, places, why) in LAYERS {
@@ -352,7 +304,7 @@ fn patient_faults(files: &[TreeFile]) -> Vec<String> {
             }
         }
     }
-    faults.retain(|fault| !fault.starts_with("tests/tests/tidy.rs"));
+    faults.retain(|fault| !fault.starts_with(THIS));
     faults
 }
 
@@ -539,160 +491,4 @@ fn a_large_file_is_found() {
     assert_eq!(size_faults(&[large]).len(), 1);
     let weights = file("models/weights/net.onnx", &"x".repeat(200_001));
     check(&size_faults(&[weights]));
-}
-
-// Links
-
-fn link_faults(files: &[TreeFile]) -> Vec<String> {
-    let known: BTreeSet<&str> = files.iter().map(|file| file.path.as_str()).collect();
-    let mut faults = Vec::new();
-    for file in files.iter().filter(|file| file.path.ends_with(".md")) {
-        for target in link_targets(&file.text) {
-            let path = resolve(&file.path, target);
-            let is_folder = known
-                .iter()
-                .any(|known| known.starts_with(&format!("{path}/")));
-            if !known.contains(path.as_str()) && !is_folder {
-                faults.push(format!("{}: the link to {target} leads nowhere", file.path));
-            }
-        }
-    }
-    faults
-}
-
-/// Targets of `[text](target)` that are paths, without their anchors.
-fn link_targets(markdown: &str) -> impl Iterator<Item = &str> {
-    let targets = markdown
-        .split("](")
-        .skip(1)
-        .filter_map(|rest| rest.split(')').next());
-    let local = targets.filter(|target| !target.contains("://") && !target.starts_with("mailto:"));
-    local
-        .filter_map(|target| target.split('#').next())
-        .filter(|path| !path.is_empty())
-}
-
-/// `target` as seen from the file at `from`, as a path from the top.
-fn resolve(from: &str, target: &str) -> String {
-    let mut parts: Vec<&str> = from.split('/').collect();
-    parts.pop();
-    for part in target.split('/') {
-        match part {
-            "" | "." => {}
-            ".." => {
-                parts.pop();
-            }
-            _ => parts.push(part),
-        }
-    }
-    parts.join("/")
-}
-
-#[test]
-fn every_link_between_files_leads_somewhere() {
-    check(&link_faults(&tree()));
-}
-
-#[test]
-fn a_dead_link_is_found_and_a_live_one_is_not() {
-    let tree = |text: &str| [file("docs/a.md", text), file("xtask/src/main.rs", "")];
-    assert_eq!(link_faults(&tree("see [b](b.md)")).len(), 1);
-    assert_eq!(link_faults(&tree("see [b](../server/)")).len(), 1);
-    check(&link_faults(&tree(
-        "[x](../xtask/src/main.rs#L1), [y](../xtask), [z](https://a.b/c)",
-    )));
-}
-
-// Names
-
-fn top_faults(files: &[TreeFile]) -> Vec<String> {
-    let names = files.iter().filter_map(|file| file.path.split('/').next());
-    let names: BTreeSet<&str> = names.collect();
-    let mut faults: Vec<String> = names
-        .iter()
-        .filter(|name| !TOP.contains(name))
-        .map(|name| format!("{name}: not agreed for the top of the tree"))
-        .collect();
-    faults.extend(
-        TOP.iter()
-            .filter(|name| !names.contains(*name))
-            .map(|name| format!("{name}: missing")),
-    );
-    faults
-}
-
-#[test]
-fn the_top_of_the_tree_holds_what_was_agreed() {
-    check(&top_faults(&tree()));
-}
-
-#[test]
-fn a_stray_name_at_the_top_and_a_missing_one_are_found() {
-    let mut files: Vec<TreeFile> = TOP.iter().map(|name| file(name, "")).collect();
-    check(&top_faults(&files));
-    files.push(file("notes/x.md", ""));
-    files.remove(0);
-    assert_eq!(top_faults(&files).len(), 2);
-}
-
-// Documents
-
-fn document_faults(files: &[TreeFile]) -> Vec<String> {
-    let text = |path: &str| {
-        files
-            .iter()
-            .find(|file| file.path == path)
-            .map_or("", |file| file.text.as_str())
-    };
-    let required = [
-        ("CHANGELOG.md", "\n## Unreleased\n"),
-        ("README.md", "not a medical device"),
-        ("README.md", "cargo xtask demo"),
-        ("README.md", "cargo xtask test"),
-        ("LICENSE", "Apache License"),
-    ];
-    let missing = required
-        .iter()
-        .filter(|(path, words)| !text(path).contains(words));
-    let mut faults: Vec<String> = missing
-        .map(|(path, words)| format!("{path}: does not say {:?}", words.trim()))
-        .collect();
-    faults.extend(decision_faults(files));
-    faults
-}
-
-/// Records of decisions are numbered without a gap, and each says what was decided and why.
-fn decision_faults(files: &[TreeFile]) -> Vec<String> {
-    let records = files
-        .iter()
-        .filter(|file| file.path.starts_with("docs/decisions/"));
-    let mut faults = Vec::new();
-    for (index, record) in records.enumerate() {
-        let prefix = format!("docs/decisions/{:04}-", index + 1);
-        if !record.path.starts_with(&prefix) {
-            faults.push(format!("{}: expected {prefix}…", record.path));
-        }
-        for heading in ["## Decision", "## Why"] {
-            if !record.text.contains(heading) {
-                faults.push(format!("{}: has no \"{heading}\"", record.path));
-            }
-        }
-    }
-    faults
-}
-
-#[test]
-fn the_documents_say_what_they_must() {
-    check(&document_faults(&tree()));
-}
-
-#[test]
-fn a_document_that_does_not_say_what_it_must_is_found() {
-    assert_eq!(document_faults(&[]).len(), 5);
-    let record = |path: &str, text: &str| decision_faults(&[file(path, text)]).len();
-    assert_eq!(
-        record("docs/decisions/0002-x.md", "## Decision\n## Why\n"),
-        1
-    );
-    assert_eq!(record("docs/decisions/0001-x.md", "because"), 2);
 }
