@@ -9,6 +9,7 @@ pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod events;
+pub mod health;
 pub mod http;
 pub mod inference;
 pub mod intake;
@@ -20,4 +21,6 @@ pub mod scu;
 pub mod service;
 pub mod studies;
 pub mod telemetry;
+#[cfg(test)]
+mod testing;
 pub mod worker;

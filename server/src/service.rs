@@ -4,6 +4,7 @@ mod check;
 #[cfg(test)]
 mod tests;
 
+use std::collections::BTreeSet;
 use std::io::{self, Write};
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -20,15 +21,16 @@ pub use check::{Check, Status, check};
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::events::Events;
-use crate::http::{self, AppState, Health};
+use crate::health::Health;
+use crate::http::{self, AppState};
 use crate::intake::Intake;
 use crate::scp;
 use crate::scrub;
 use crate::studies::{self, StartError, Studies};
 use crate::telemetry::{self, FilterError};
 use crate::worker::{Inference, MakeAnalyse};
-use store::objects::{ObjectStore, RecoveredObject, StoreError, told_by_name};
-use store::state::{State, StateError};
+use store::objects::{ObjectStore, RecoveredObject, StoreError};
+use store::state::{Durability, FoundFile, State, StateError};
 
 /// Events of the intake that may wait for the studies' task. Every open association or upload holds
 /// one place, so this is far above their limits.
@@ -138,28 +140,52 @@ pub fn run(config: Config) -> Result<(), ServiceError> {
     ended
 }
 
-/// Tells the intake which objects are known, so that a repeat is seen as one.
-async fn remember_objects(
-    intake: &Intake,
-    state: &State,
-    on_disk: &[RecoveredObject],
-) -> Result<(), StateError> {
-    let known_paths = state.known_paths().await?;
-    if !on_disk.is_empty() && known_paths.is_empty() {
+/// Lists the files of the object folder that no row names, for the studies to take in: they were
+/// acknowledged when the last run ended, or the database was lost.
+async fn find_files(store: &ObjectStore, state: &State) -> Result<(), ServiceError> {
+    let database_is_new = !state.objects().are_known().await?;
+    let mut objects = 0;
+    for first in 0..=u8::MAX {
+        let known = state.objects().files_in_folder(first).await?;
+        let store = store.clone();
+        let found = spawn_blocking(move || unknown_files(&store, first, &known)).await;
+        let found = found.map_err(|error| ServiceError::System(io::Error::other(error)))?;
+        let found = found.map_err(ServiceError::System)?;
+        if found.is_empty() {
+            continue;
+        }
+        objects += found.len();
+        let mut transaction = state.begin(Durability::Process).await?;
+        for file in &found {
+            transaction.add_found(file).await?;
+        }
+        transaction.commit().await?;
+    }
+    if database_is_new && objects > 0 {
         tracing::warn!(
-            objects = on_disk.len(),
+            objects,
             "the database knows no object of the data folder, as if it were lost: it is made again \
              from the objects, and all studies are analysed again"
         );
     }
-    for known in on_disk {
-        intake.remember(&known.sop_instance_uid, known.object.content);
-    }
-    // Of an object whose file is lost only the database tells: a second copy mends it.
-    for (uid, content) in known_paths.iter().filter_map(|path| told_by_name(path)) {
-        intake.remember(&uid, content);
-    }
     Ok(())
+}
+
+fn unknown_files(
+    store: &ObjectStore,
+    first: u8,
+    known: &BTreeSet<PathBuf>,
+) -> io::Result<Vec<FoundFile>> {
+    let mut files = store.files(first)?;
+    files.retain(|path| !known.contains(path));
+    let mut found = Vec::new();
+    for path in files {
+        if let Some(object) = RecoveredObject::at(&path)? {
+            let came_at = object.came_at;
+            found.push(FoundFile { path, came_at });
+        }
+    }
+    Ok(found)
 }
 
 /// Says what is allowed, but hardly meant.
@@ -209,8 +235,8 @@ impl Service {
     ) -> Result<Self, ServiceError> {
         telemetry::start_metrics();
         warn_of_open_doors(&config);
-        let (store, on_disk) = open_store(&config).await?;
-        let state = State::open(&config.data_dir).await?;
+        let store = open_store(&config).await?;
+        let state = State::open(&config.database.database(), &config.data_dir).await?;
         let ports = Ports::bind(&config).await?;
         let (shutdown, stopping) = watch::channel(false);
         let (sender, receiver) = mpsc::channel(INTAKE_EVENTS_MAX);
@@ -220,8 +246,8 @@ impl Service {
             clock: clock.clone(),
             bytes_per_second: config.storage.scrub_bytes_per_second,
         };
-        let intake = Intake::new(store, sender, INTAKE_WAIT);
-        remember_objects(&intake, &state, &on_disk).await?;
+        find_files(&store, &state).await?;
+        let intake = Intake::new(store, state.clone(), sender, INTAKE_WAIT);
         let events = Events::new(clock.clone());
         let parts = studies::Parts {
             assembly: config.assembly.clone(),
@@ -232,7 +258,7 @@ impl Service {
             make_analyse,
             workers: config.model.workers(),
         };
-        let studies = Studies::start(parts, on_disk, receiver).await?;
+        let studies = Studies::start(parts, receiver).await?;
         let parts = http::Parts {
             intake,
             state: state.clone(),
@@ -342,7 +368,7 @@ fn inference(config: &Config, clock: &Clock, health: &Health) -> MakeAnalyse {
     })
 }
 
-async fn open_store(config: &Config) -> Result<(ObjectStore, Vec<RecoveredObject>), ServiceError> {
+async fn open_store(config: &Config) -> Result<ObjectStore, ServiceError> {
     let (folder, limits) = (config.data_dir.clone(), config.store_limits());
     let opened = spawn_blocking(move || {
         let cannot = |cause| ServiceError::DataFolder {

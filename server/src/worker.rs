@@ -29,7 +29,7 @@ use tokio::sync::mpsc::UnboundedSender;
 use crate::clock::Clock;
 use crate::config::ModelConfig;
 use crate::events::StudyRef;
-use crate::http::Health;
+use crate::health::Health;
 use crate::inference::load_network;
 
 /// Analyses one study after the other; blocking.

@@ -14,6 +14,7 @@ pub mod multipart;
 mod observe;
 mod page;
 pub mod problem;
+mod reader;
 pub mod receive;
 mod request;
 pub mod spool;
@@ -42,13 +43,13 @@ use utoipa_axum::routes;
 use crate::archive::ArchiveLimits;
 use crate::clock::Clock;
 use crate::events::Events;
+use crate::health::Health;
 use crate::intake::Intake;
 use crate::places::Places;
 use store::state::State;
 
 pub use config::HttpConfig;
 pub use connections::serve;
-pub use health::Health;
 
 use receive::Rules;
 use spool::Spool;

@@ -14,6 +14,7 @@ use tokio::task::JoinHandle;
 
 use super::*;
 use crate::intake::IntakeEvent;
+use crate::testing::open_state;
 use store::objects::{ObjectStore, StoreLimits};
 use store::receipt::Receipt;
 
@@ -46,11 +47,12 @@ impl Provider {
     fn start_with_limits(config: ScpConfig, places: usize, limits: StoreLimits) -> Self {
         let runtime = Runtime::new().unwrap();
         let folder = tempfile::tempdir().unwrap();
-        let (store, _) = ObjectStore::open(folder.path(), limits).unwrap();
+        let store = ObjectStore::open(folder.path(), limits).unwrap();
         let (sender, events) = tokio::sync::mpsc::channel(places);
         let (stop, shutdown) = watch::channel(false);
         let (address, served) = runtime.block_on(async {
-            let intake = Intake::new(store, sender, Duration::from_millis(20));
+            let state = open_state(folder.path()).await;
+            let intake = Intake::new(store, state, sender, Duration::from_millis(20));
             let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
             let address = listener.local_addr().unwrap();
             (

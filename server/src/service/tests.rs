@@ -9,6 +9,7 @@ use pipeline::reason::{Reason, ReasonCode};
 use tokio::net::TcpStream;
 
 use super::*;
+use crate::testing::database_url;
 use crate::worker::{Analyse, not_analysed};
 
 struct NoModel;
@@ -31,6 +32,7 @@ pub(super) fn config(folder: &Path) -> Config {
     config.dicom.bind.set_port(0);
     config.http.bind.set_port(0);
     config.storage.free_bytes_reserve = 0;
+    config.database.url = database_url(folder);
     config
 }
 

@@ -11,7 +11,7 @@ use pipeline::uid::Uid;
 use super::assembler::Assembler;
 use super::study::{INTERRUPTIONS_MAX, Study};
 use crate::events::What;
-use store::state::{StudyState, StudyTimes};
+use store::state::{Scope, StudyState, StudyTimes};
 
 /// An answer about completeness.
 pub(super) struct Check {
@@ -140,7 +140,7 @@ impl Assembler {
     /// now, or have more memory.
     async fn try_again(&mut self, uid: &Uid) {
         let state = self.parts.state.clone();
-        let row = self.insist(|| state.study_row(uid)).await;
+        let row = self.insist(|| state.studies().row(Scope::All, uid)).await;
         if let Some(row) = row.filter(|row| row.interruptions >= INTERRUPTIONS_MAX) {
             let study = Study::parked(row, Phase::Queued);
             self.turn.told.push(What::StudyQueued {

@@ -23,7 +23,6 @@ use crate::config::AssemblyConfig;
 use crate::events::Events;
 use crate::intake::IntakeEvent;
 use crate::worker::{MakeAnalyse, Workers};
-use store::objects::RecoveredObject;
 use store::state::{State, StateError, Trouble};
 
 use assembler::Assembler;
@@ -82,15 +81,13 @@ pub struct Studies {
 impl Studies {
     /// Takes up what was left at the last stop, then consumes `intake` until [`Studies::stop`].
     ///
-    /// `on_disk` are all objects of the store; those that the database does not know are taken in
-    /// first.
+    /// Files that the start found, which the database lists, are taken in first.
     ///
     /// # Errors
     ///
     /// [`StartError`] if the database cannot be read or no thread be had.
     pub async fn start(
         parts: Parts,
-        on_disk: Vec<RecoveredObject>,
         intake: mpsc::Receiver<IntakeEvent>,
     ) -> Result<Self, StartError> {
         let (done_sender, done) = mpsc::unbounded_channel();
@@ -103,7 +100,7 @@ impl Studies {
         .map_err(StartError::Thread)?;
         let state = parts.state.clone();
         let mut assembler = Assembler::new(parts, workers).await?;
-        assembler.recover(on_disk).await?;
+        assembler.recover().await?;
         let (stop, stopped) = oneshot::channel();
         let task = tokio::spawn(assembler.run(intake, done, stopped));
         Ok(Self { state, stop, task })

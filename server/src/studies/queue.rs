@@ -106,8 +106,11 @@ impl Assembler {
             return Objects::Read(objects.headers.clone());
         }
         let state = &self.parts.state;
-        let paths = self.insist(|| state.paths_of(uid)).await;
-        Objects::Paths(paths, self.insist(|| state.refused_of(uid)).await)
+        let paths = self.insist(|| state.objects().paths_of(uid)).await;
+        Objects::Paths(
+            paths,
+            self.insist(|| state.problems().refused_of(uid)).await,
+        )
     }
 
     /// A worker is done with a study; objects that came in the meantime lead to another round.
@@ -186,11 +189,13 @@ impl Assembler {
             mut changes,
             changed,
             told,
+            announced,
         } = std::mem::take(&mut self.turn);
         let rows = changed.iter().filter_map(|uid| self.open.get(uid));
         changes.studies = rows.map(|study| study.row.clone()).collect();
         let state = &self.parts.state;
         self.insist(|| state.write(&changes)).await;
+        drop(announced);
         for what in told {
             self.parts.events.publish(what);
         }

@@ -22,11 +22,15 @@ use super::{Parts, Studies};
 use crate::clock::Clock;
 use crate::config::AssemblyConfig;
 use crate::events::{Event, Events};
-use crate::intake::{Claim, IntakeEvent};
+use crate::intake::{Announced, Claim, IntakeEvent};
+use crate::testing::open_state;
 use crate::worker::{Analyse, not_analysed};
-use store::objects::{RecoveredObject, StoredObject};
+use store::objects::StoredObject;
 use store::receipt::{Channel, Receipt};
-use store::state::{Changes, ResultSummary, State, StudyDetails, StudyState};
+use store::state::{
+    Changes, Durability, FoundFile, ResultSummary, Scope, State, StudyDetails, StudyState,
+    WorklistPage,
+};
 
 /// Longest wait for what must happen, seconds; only a failing test waits so long.
 const PATIENCE_SECONDS: u64 = 20;
@@ -74,7 +78,8 @@ struct Scene {
 
 /// How a scene starts.
 struct Setup {
-    on_disk: Vec<RecoveredObject>,
+    /// Files that the start found.
+    on_disk: Vec<FoundFile>,
     /// Each analysis waits for a word.
     held: bool,
     assembly: AssemblyConfig,
@@ -117,7 +122,12 @@ impl Scene {
 
     async fn start_with(folder: &Path, setup: Setup) -> Self {
         let clock = Clock::stopped_at(Timestamp::from_second(1_700_000_000).unwrap());
-        let state = State::open(folder).await.unwrap();
+        let state = open_state(folder).await;
+        let mut transaction = state.begin(Durability::Process).await.unwrap();
+        for file in &setup.on_disk {
+            transaction.add_found(file).await.unwrap();
+        }
+        transaction.commit().await.unwrap();
         let events = Events::new(clock.clone());
         let live = events.subscribe(None).live;
         let (word, ear) = std::sync::mpsc::channel();
@@ -134,9 +144,7 @@ impl Scene {
         };
         Self {
             folder: folder.to_owned(),
-            studies: Studies::start(parts, setup.on_disk, receiver)
-                .await
-                .unwrap(),
+            studies: Studies::start(parts, receiver).await.unwrap(),
             clock,
             state,
             live,
@@ -157,6 +165,7 @@ impl Scene {
                 sop_instance_uid: uid(object.sop),
                 transfer_syntax_uid: uid(uids::EXPLICIT_VR_LITTLE_ENDIAN),
             },
+            announced: Announced::alone(&uid(object.sop), stored.content),
             object: stored,
             receipt: object.receipt,
         };
@@ -195,19 +204,37 @@ impl Scene {
     /// Waits until `holds` is true of the study.
     async fn until(&self, holds: impl Fn(&StudyDetails) -> bool) -> StudyDetails {
         for _ in 0..PATIENCE_SECONDS * 200 {
-            if let Some(study) = self.state.study(&uid("1.1")).await.unwrap()
+            if let Some(study) = self
+                .state
+                .studies()
+                .details(Scope::All, &uid("1.1"))
+                .await
+                .unwrap()
                 && holds(&study)
             {
                 return study;
             }
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
-        panic!("still {:?}", self.state.study(&uid("1.1")).await.unwrap());
+        panic!(
+            "still {:?}",
+            self.state
+                .studies()
+                .details(Scope::All, &uid("1.1"))
+                .await
+                .unwrap()
+        );
     }
 
     /// The studies that workers have.
     async fn analysing(&self) -> Vec<String> {
-        let list = self.state.worklist(100, 0, false).await.unwrap().studies;
+        let list = self
+            .state
+            .studies()
+            .worklist(Scope::All, page(100, 0, false))
+            .await
+            .unwrap()
+            .studies;
         let busy = list.iter().filter(|row| row.state == StudyState::Analysing);
         let mut uids: Vec<_> = busy.map(|row| row.study_uid.to_string()).collect();
         uids.sort();
@@ -320,12 +347,19 @@ impl Object<'_> {
         object.with_meta(meta).unwrap().write_to_file(path).unwrap();
     }
 
-    fn recovered(&self, folder: &Path) -> RecoveredObject {
-        RecoveredObject {
-            sop_instance_uid: uid(self.sop),
-            object: self.write(folder),
+    fn found(&self, folder: &Path) -> FoundFile {
+        FoundFile {
+            path: self.write(folder).path,
             came_at: Timestamp::UNIX_EPOCH,
         }
+    }
+}
+
+fn page(limit: i64, offset: i64, with_read: bool) -> WorklistPage {
+    WorklistPage {
+        limit,
+        offset,
+        with_read,
     }
 }
 
@@ -446,7 +480,7 @@ async fn an_object_that_cannot_be_read_is_kept_told_and_listed() {
         scene.told("object_unreadable").await["sop_instance_uid"],
         "1.1.1.1"
     );
-    let listed = scene.state.unreadable_objects().await.unwrap();
+    let listed = scene.state.objects().unreadable(Scope::All).await.unwrap();
     assert_eq!(listed.len(), 1);
     assert_eq!(listed[0].peer, "CT1");
     assert!(!listed[0].reason.text.is_empty());
@@ -454,7 +488,8 @@ async fn an_object_that_cannot_be_read_is_kept_told_and_listed() {
     assert_eq!(
         scene
             .state
-            .worklist(10, 0, false)
+            .studies()
+            .worklist(Scope::All, page(10, 0, false))
             .await
             .unwrap()
             .unreadable_objects,
@@ -546,7 +581,16 @@ async fn an_object_that_was_not_taken_is_missing_from_its_study_also_after_a_res
     let said = |study: &StudyDetails| study.study.result.reasons[0].text.clone();
     let study = scene.until(|study| study.study.state.is_terminal()).await;
     assert_eq!(said(&study), "1 objects, 1 missing");
-    assert_eq!(scene.state.worklist(9, 0, false).await.unwrap().total, 1);
+    assert_eq!(
+        scene
+            .state
+            .studies()
+            .worklist(Scope::All, page(9, 0, false))
+            .await
+            .unwrap()
+            .total,
+        1
+    );
     scene.studies.stop().await;
 
     let mut scene = Scene::start(folder.path()).await;
@@ -582,7 +626,13 @@ async fn objects_that_name_no_study_have_one_row_for_each_session_and_it_is_foun
     for _ in 0..2 {
         scene.told("study_analysed").await;
     }
-    let listed = scene.state.worklist(10, 0, false).await.unwrap().studies;
+    let listed = scene
+        .state
+        .studies()
+        .worklist(Scope::All, page(10, 0, false))
+        .await
+        .unwrap()
+        .studies;
     let mut counts: Vec<_> = listed.iter().map(|row| row.counts.objects).collect();
     counts.sort_unstable();
     assert_eq!(counts, [1, 2]);
@@ -596,13 +646,19 @@ async fn objects_that_name_no_study_have_one_row_for_each_session_and_it_is_foun
 
     // The database is lost, the objects are not: nobody knows any more who sent them.
     let other = tempfile::tempdir().unwrap();
-    let on_disk = objects.map(|(_, sop)| broken(sop).recovered(folder.path()));
+    let on_disk = objects.map(|(_, sop)| broken(sop).found(folder.path()));
     let setup = Setup {
         on_disk: on_disk.into(),
         ..Setup::default()
     };
     let scene = Scene::start_with(other.path(), setup).await;
-    let listed = scene.state.worklist(10, 0, false).await.unwrap().studies;
+    let listed = scene
+        .state
+        .studies()
+        .worklist(Scope::All, page(10, 0, false))
+        .await
+        .unwrap()
+        .studies;
     let counts: Vec<_> = listed.iter().map(|row| row.counts.objects).collect();
     assert_eq!(counts, [3]);
     scene.studies.stop().await;
@@ -614,6 +670,7 @@ async fn an_object_of_which_its_sender_and_its_header_disagree_is_kept_and_a_pro
     let folder = tempfile::tempdir().unwrap();
     let mut scene = Scene::start(folder.path()).await;
     let object = slice("1.1.1.1");
+    let stored = object.write(folder.path());
     let event = IntakeEvent::Stored {
         session: 1,
         channel: Channel::Dimse,
@@ -623,7 +680,8 @@ async fn an_object_of_which_its_sender_and_its_header_disagree_is_kept_and_a_pro
             sop_instance_uid: uid("1.1.1.77"),
             transfer_syntax_uid: uid(uids::EXPLICIT_VR_LITTLE_ENDIAN),
         },
-        object: object.write(folder.path()),
+        announced: Announced::alone(&uid("1.1.1.77"), stored.content),
+        object: stored,
         receipt: Receipt::New,
     };
     scene.intake.send(event).await.unwrap();
@@ -665,7 +723,12 @@ async fn other_content_under_a_known_uid_is_reported() {
 
 /// Of each row, by patient: its own UID, the shared one, and how many objects it has.
 async fn rows(state: &State) -> Vec<(String, String, Option<String>, i64)> {
-    let listed = state.worklist(10, 0, true).await.unwrap().studies;
+    let listed = state
+        .studies()
+        .worklist(Scope::All, page(10, 0, true))
+        .await
+        .unwrap()
+        .studies;
     let mut rows: Vec<_> = listed
         .into_iter()
         .map(|row| {
@@ -703,7 +766,13 @@ async fn patients_that_share_a_study_uid_have_a_row_each_and_both_say_so() {
     for _ in 0..2 {
         let told = scene.told("study_analysed").await;
         let of = uid(told["study_uid"].as_str().unwrap());
-        let study = scene.state.study(&of).await.unwrap().unwrap();
+        let study = scene
+            .state
+            .studies()
+            .details(Scope::All, &of)
+            .await
+            .unwrap()
+            .unwrap();
         let report = study.report.unwrap();
         assert_eq!(report["study_uid"], "1.1");
         assert_eq!(report["reasons"][0]["text"], "2 objects, doubted");
@@ -719,9 +788,9 @@ async fn patients_that_share_a_study_uid_have_a_row_each_and_both_say_so() {
     // The database is lost: the objects give the same rows again.
     let other = tempfile::tempdir().unwrap();
     let on_disk = [slice("1.1.1.1"), objects[0], objects[1], objects[2]];
-    let came = |(second, one): (i64, Object<'_>)| RecoveredObject {
+    let came = |(second, one): (i64, Object<'_>)| FoundFile {
         came_at: Timestamp::from_second(second).unwrap(),
-        ..one.recovered(folder.path())
+        ..one.found(folder.path())
     };
     let setup = Setup {
         on_disk: (1..).zip(on_disk).map(came).collect(),
@@ -803,8 +872,8 @@ async fn objects_that_only_the_disk_knows_are_taken_in_at_the_next_start() {
     let folder = tempfile::tempdir().unwrap();
     let setup = Setup {
         on_disk: vec![
-            slice("1.1.1.1").recovered(folder.path()),
-            slice("1.1.1.2").recovered(folder.path()),
+            slice("1.1.1.1").found(folder.path()),
+            slice("1.1.1.2").found(folder.path()),
         ],
         ..Setup::default()
     };
@@ -838,17 +907,10 @@ async fn a_study_that_was_not_at_its_end_goes_on_after_a_restart() {
     stopped.await.unwrap();
     state.close().await;
 
-    let setup = Setup {
-        on_disk: vec![slice("1.1.1.1").recovered(folder.path())],
-        ..Setup::default()
-    };
-    let mut scene = Scene::start_with(folder.path(), setup).await;
+    let mut scene = Scene::start(folder.path()).await;
     let study = scene.until(|study| study.study.state.is_terminal()).await;
     assert_eq!(study.study.generation, 1);
-    assert_eq!(
-        study.study.counts.objects, 1,
-        "the known object was not taken in again"
-    );
+    assert_eq!(study.study.counts.objects, 1);
     scene.store(2, slice("1.1.1.2")).await;
     scene.told("study_receiving").await;
     scene.studies.stop().await;
@@ -862,7 +924,7 @@ async fn a_study_that_had_no_model_is_analysed_at_the_next_start() {
         (ReasonCode::NoUsableSeries, false),
     ] {
         let folder = tempfile::tempdir().unwrap();
-        let state = State::open(folder.path()).await.unwrap();
+        let state = open_state(folder.path()).await;
         let mut study = Study::new(uid("1.1"), 1, Timestamp::UNIX_EPOCH).row;
         let report = not_analysed(&uid("1.1"), vec![Reason::new(code, "so it was")]);
         study.state = StudyState::NotAnalysed;
@@ -948,7 +1010,13 @@ async fn one_open_study_too_many_ends_the_quiet_time_of_the_oldest() {
     scene.store(1, other).await;
     assert_eq!(scene.told("study_complete").await["study_uid"], "1.1");
     assert_eq!(scene.told("study_analysed").await["study_uid"], "1.1");
-    let other = scene.state.study_row(&uid("1.2")).await.unwrap().unwrap();
+    let other = scene
+        .state
+        .studies()
+        .row(Scope::All, &uid("1.2"))
+        .await
+        .unwrap()
+        .unwrap();
     assert_eq!(other.state, StudyState::Receiving);
     scene.studies.stop().await;
 }
@@ -956,8 +1024,8 @@ async fn one_open_study_too_many_ends_the_quiet_time_of_the_oldest() {
 /// Leaves behind study `study_uid` as a Tez that ended in the midst of analysing it: its one slice,
 /// and its row with `interruptions` from before.
 async fn leave_interrupted(folder: &Path, study_uid: &str, interruptions: i64) {
-    let state = State::open(folder).await.unwrap();
-    let internal_id = state.internal_id_max().await.unwrap() + 1;
+    let state = open_state(folder).await;
+    let internal_id = state.studies().internal_id_max().await.unwrap() + 1;
     let mut study = Study::new(uid(study_uid), internal_id, Timestamp::UNIX_EPOCH).row;
     study.state = StudyState::Analysing;
     study.interruptions = interruptions;
@@ -1061,7 +1129,7 @@ async fn studies_under_which_tez_ended_come_last_and_each_alone() {
 #[tokio::test]
 async fn the_newest_study_goes_before_the_backlog_and_every_fourth_start_takes_the_oldest() {
     let folder = tempfile::tempdir().unwrap();
-    let state = State::open(folder.path()).await.unwrap();
+    let state = open_state(folder.path()).await;
     let backlog = (1..=9_i64).map(|number| {
         let at = Timestamp::from_second(1_000 * number).unwrap();
         let mut row = Study::new(uid(&format!("2.{number}")), number, at).row;
@@ -1102,9 +1170,9 @@ async fn studies_found_on_disk_keep_the_times_and_the_order_in_which_they_came()
             sop,
             ..Object::default()
         };
-        RecoveredObject {
+        FoundFile {
             came_at: Timestamp::from_second(second).unwrap(),
-            ..object.recovered(folder.path())
+            ..object.found(folder.path())
         }
     };
     let on_disk = vec![
@@ -1126,7 +1194,15 @@ async fn studies_found_on_disk_keep_the_times_and_the_order_in_which_they_came()
         );
         (row.internal_id, seconds)
     };
-    let row = async |study| scene.state.study_row(&uid(study)).await.unwrap().unwrap();
+    let row = async |study| {
+        scene
+            .state
+            .studies()
+            .row(Scope::All, &uid(study))
+            .await
+            .unwrap()
+            .unwrap()
+    };
     assert_eq!(times(&row("3.1").await), (1, (1_000, 2_000)));
     assert_eq!(times(&row("3.2").await), (2, (5_000, 5_000)));
     let now = scene.clock.now().as_second();
@@ -1170,7 +1246,9 @@ async fn a_mended_object_has_its_study_analysed_again_and_is_no_conflict() {
         peer: String::new(),
         reason: Reason::new(ReasonCode::DamagedFile, "damaged"),
     };
-    scene.state.write_damage(&problem, "damaged").await.unwrap();
+    let mut transaction = scene.state.begin(Durability::Process).await.unwrap();
+    transaction.add_damage(&problem, "damaged").await.unwrap();
+    transaction.commit().await.unwrap();
     let study = scene.until(|study| study.study.damaged_objects == 1).await;
     assert!(study.study.state.is_terminal());
     let mended = Object {
