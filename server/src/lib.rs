@@ -12,8 +12,6 @@ pub mod events;
 pub mod http;
 pub mod inference;
 pub mod intake;
-pub mod pace;
-pub mod places;
 pub mod scp;
 pub mod scrub;
 pub mod scu;

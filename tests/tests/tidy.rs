@@ -63,6 +63,11 @@ const LAYERS: &[(&str, &[&str], &str)] = &[
         "the service measures no model",
     ),
     (
+        "fairness",
+        &["server/"],
+        "only a listener has senders to be fair to",
+    ),
+    (
         "pipeline",
         &["pipeline/", "models/", "server/", "tests/", "benches/"],
         "fixtures stand alone",
@@ -270,6 +275,9 @@ fn a_layer_that_names_another_is_found() {
         ("server/eval/src/labels.rs", "use clap::Args;"),
         ("server/eval/src/slabs.rs", "use server::config::Config;"),
         ("server/src/worker.rs", "fn f() -> eval::Evaluated {"),
+        ("server/fairness/src/pace.rs", "use tokio::time::sleep;"),
+        ("server/fairness/src/places.rs", "use server::config;"),
+        ("models/src/runtime.rs", "use fairness::pace::Pace;"),
     ] {
         assert_eq!(layer_faults(&[file(path, line)]).len(), 1, "{path}: {line}");
     }
@@ -293,6 +301,7 @@ fn shipped_faults(files: &[TreeFile]) -> Vec<String> {
         "models/Cargo.toml",
         "server/Cargo.toml",
         "server/eval/Cargo.toml",
+        "server/fairness/Cargo.toml",
         "server/store/Cargo.toml",
     ];
     let mut faults = Vec::new();

@@ -43,7 +43,7 @@ use crate::archive::ArchiveLimits;
 use crate::clock::Clock;
 use crate::events::Events;
 use crate::intake::Intake;
-use crate::places::Places;
+use fairness::places::Places;
 use store::state::State;
 
 pub use config::HttpConfig;

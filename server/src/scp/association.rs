@@ -13,7 +13,7 @@ use super::negotiation::{Agreement, Context, Rejection, negotiate};
 use super::wire::{Fragment, Next, Wire, WireError};
 use super::{Seat, Seats};
 use crate::intake::{Accepted, Claim, Incoming, Intake, IntakeError, Session};
-use crate::places::Places;
+use fairness::places::Places;
 use store::objects::StoreError;
 use store::receipt::Channel;
 

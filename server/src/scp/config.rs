@@ -7,7 +7,7 @@ use pipeline::header::FallbackCharset;
 use serde::{Deserialize, Serialize};
 
 use super::address::AddressRange;
-use crate::pace::Pace;
+use fairness::pace::Pace;
 
 /// Longest association request that is read, bytes. 128 presentation contexts (PS3.8 9.3.2.2) of
 /// a dozen transfer syntaxes each take about half of it.

@@ -29,8 +29,8 @@ pub(crate) use config::check_ae_title;
 pub use config::{AllowedPeer, ScpConfig};
 
 use crate::intake::Intake;
-use crate::places::{Place, Places};
 use association::Door;
+use fairness::places::{Place, Places};
 use negotiation::Rejection;
 
 /// Connections beyond the most associations at once, so that their requests can be rejected with

@@ -13,7 +13,7 @@ use dicom_ul::pdu::{
 use tokio::sync::watch;
 
 use super::config::{REQUEST_BYTES_MAX, ScpConfig};
-use crate::pace::{Pace, TooSlow};
+use fairness::pace::{Pace, TooSlow};
 
 /// One read takes at most so many bytes; a whole association request fits in.
 const BUFFER_BYTES: usize = 320 << 10;
