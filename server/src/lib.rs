@@ -14,7 +14,6 @@ pub mod inference;
 pub mod intake;
 pub mod scp;
 pub mod scrub;
-pub mod scu;
 pub mod service;
 pub mod studies;
 pub mod telemetry;

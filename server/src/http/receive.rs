@@ -21,6 +21,7 @@ use super::problem::Problem;
 use super::spool::{Spool, SpoolError};
 use crate::archive::{ArchiveError, ArchiveLimits, Entry, visit_entries};
 use crate::intake::{Claim, Incoming, Intake, IntakeError, Session};
+use store::objects::StoreError;
 use store::receipt::{Channel, Receipt};
 
 /// Files of one request that are written and synced at the same time.
@@ -102,18 +103,17 @@ impl From<Refusal> for NotFiled {
 
 impl From<IntakeError> for NotFiled {
     fn from(error: IntakeError) -> Self {
-        let (fault, code) = match (error.http_status(), error) {
-            (_, IntakeError::Refused(refusal)) => return refusal.into(),
-            (413, error) => (Fault::TooLarge, (ReasonCode::LimitExceeded, error)),
-            (503, error) => (Fault::Busy, (ReasonCode::LimitExceeded, error)),
-            (507, error) => (Fault::DiskFull, (ReasonCode::LimitExceeded, error)),
-            (_, error) => {
+        let fault = match &error {
+            IntakeError::Store(StoreError::TooLarge { .. }) => Fault::TooLarge,
+            IntakeError::Store(StoreError::Full { .. }) => Fault::DiskFull,
+            IntakeError::Busy | IntakeError::Closing => Fault::Busy,
+            IntakeError::Store(StoreError::Failed { .. } | StoreError::InUse { .. }) => {
                 tracing::error!(%error, "an object could not be stored");
                 return Self::inside();
             }
+            IntakeError::Refused(refusal) => return refusal.clone().into(),
         };
-        let (code, error) = code;
-        Self::new(fault, code, format!("{error}."))
+        Self::new(fault, ReasonCode::LimitExceeded, format!("{error}."))
     }
 }
 
