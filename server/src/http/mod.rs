@@ -7,6 +7,7 @@ pub mod body;
 pub mod config;
 mod connections;
 pub mod events;
+pub mod fault;
 mod guard;
 pub mod health;
 pub mod media;
