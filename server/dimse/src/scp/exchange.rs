@@ -1,5 +1,7 @@
 //! The messages of one association: verification and storage.
 
+use pipeline::uid::Uid;
+
 use super::{AnnouncedObject, Caller, ObjectSink, StorageService, StorageSession};
 use crate::command::{CommandField, Request};
 use crate::message::{self, PassedOver, Route, read_command, read_data_set, skip_data_set};
@@ -8,7 +10,6 @@ use crate::pdu::{Fragment, fragment_bytes_max};
 use crate::shown;
 use crate::status::{Failure, Status};
 use crate::wire::{Next, Wire, WireError};
-use pipeline::uid::Uid;
 
 type Sink<S> = <<S as StorageService>::Session as StorageSession>::Sink;
 
@@ -87,19 +88,16 @@ impl<'a, S: StorageService> Exchange<'a, S> {
         }
         let request = Request::read(&set).ok_or_else(message::malformed_command)?;
         let outcome = match request.field {
+            CommandField::C_CANCEL_RQ => return Ok(()),
             CommandField::C_STORE_RQ => self.store(wire, context_id, &context, &request)?,
-            other => {
-                if request.has_data_set {
-                    skip_data_set(wire, context_id)?;
-                }
-                match other {
-                    CommandField::C_CANCEL_RQ => return Ok(()),
-                    CommandField::C_ECHO_RQ => Ok(()),
-                    _ => Err(Failure::new(
-                        Status::UNRECOGNIZED_OPERATION,
-                        "Only C-ECHO and C-STORE are provided",
-                    )),
-                }
+            CommandField::C_ECHO_RQ => {
+                skip_data_set_of(&request, wire, context_id)?;
+                Ok(())
+            }
+            _ => {
+                skip_data_set_of(&request, wire, context_id)?;
+                let comment = "Only C-ECHO and C-STORE are provided";
+                Err(Failure::new(Status::UNRECOGNIZED_OPERATION, comment))
             }
         };
         let route = Route {
@@ -191,6 +189,14 @@ impl<'a, S: StorageService> Exchange<'a, S> {
         };
         Ok(self.session.insert(session))
     }
+}
+
+/// Passes over the data set of a request that needs none.
+fn skip_data_set_of(request: &Request, wire: &mut Wire, context_id: u8) -> Result<(), WireError> {
+    if request.has_data_set {
+        skip_data_set(wire, context_id)?;
+    }
+    Ok(())
 }
 
 /// An object as it arrives; once refused, its bytes are passed over.
