@@ -112,31 +112,6 @@ pub enum IntakeError {
 }
 
 impl IntakeError {
-    /// The status of a C-STORE response.
-    ///
-    /// A7xx "Refused: Out of Resources" and Cxxx "Error: Cannot Understand" are of PS3.4 table
-    /// B.2-1, 0110 "Processing Failure" of PS3.7 annex C.
-    pub fn dimse_status(&self) -> u16 {
-        match self {
-            Self::Store(StoreError::Full { .. } | StoreError::TooLarge { .. })
-            | Self::Busy
-            | Self::Closing => 0xA700,
-            Self::Store(StoreError::Failed { .. } | StoreError::InUse { .. }) => 0x0110,
-            Self::Refused(_) => 0xC000,
-        }
-    }
-
-    /// The status of an HTTP response.
-    pub fn http_status(&self) -> u16 {
-        match self {
-            Self::Store(StoreError::Full { .. }) => 507,
-            Self::Store(StoreError::TooLarge { .. }) => 413,
-            Self::Store(StoreError::Failed { .. } | StoreError::InUse { .. }) => 500,
-            Self::Refused(_) => 400,
-            Self::Busy | Self::Closing => 503,
-        }
-    }
-
     /// The error in one word, for metrics.
     pub fn label(&self) -> &'static str {
         match self {

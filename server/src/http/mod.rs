@@ -7,6 +7,7 @@ pub mod body;
 pub mod config;
 mod connections;
 pub mod events;
+pub mod fault;
 mod guard;
 pub mod health;
 pub mod media;
@@ -45,7 +46,7 @@ use crate::clock::Clock;
 use crate::events::Events;
 use crate::health::Health;
 use crate::intake::Intake;
-use crate::places::Places;
+use fairness::places::Places;
 use store::state::State;
 
 pub use config::HttpConfig;

@@ -288,7 +288,7 @@ fn a_failed_first_copy_lets_the_second_be_new() {
     let mut bench = Bench::with_store(folder, store, 8);
     let session = bench.session();
     let error = send(&session, "1.2.3", b"body").unwrap_err();
-    assert_eq!((error.dimse_status(), error.http_status()), (0x0110, 500));
+    assert_eq!(error.label(), "disk_failed");
     let accepted = send(&session, "1.2.3", b"body").unwrap();
     assert_eq!(accepted.receipt, Receipt::New);
     assert_eq!(bench.told(), ["new"]);
@@ -300,7 +300,7 @@ fn while_the_queue_is_full_nothing_is_stored_and_the_sender_hears_busy() {
     let session = bench.session();
     send(&session, "1.2.3", b"one").unwrap();
     let error = send(&session, "1.2.4", b"two").unwrap_err();
-    assert_eq!((error.dimse_status(), error.http_status()), (0xA700, 503));
+    assert_eq!(error.label(), "busy");
     assert_eq!(bench.files(), 1);
     assert_eq!(bench.told(), ["new"]);
     send(&session, "1.2.4", b"two").unwrap();
@@ -329,7 +329,7 @@ fn what_is_not_dicom_is_refused() {
         .write(&[b'x'; 4000])
         .and_then(|()| text.commit().map(drop));
     let error = error.unwrap_err();
-    assert_eq!((error.dimse_status(), error.http_status()), (0xC000, 400));
+    assert_eq!(error.label(), "not_dicom");
 
     let mut cut = session.begin_part10();
     cut.write(&[0; 100]).unwrap();
@@ -344,7 +344,7 @@ fn what_is_not_dicom_is_refused() {
 fn an_object_over_the_limit_is_refused_and_leaves_nothing() {
     let bench = Bench::new(8);
     let error = send(&bench.session(), "1.2.3", &[0; 4096]).unwrap_err();
-    assert_eq!((error.dimse_status(), error.http_status()), (0xA700, 413));
+    assert_eq!(error.label(), "too_large");
     assert_eq!(files_under(&bench.folder.path().join("incoming")), 0);
     assert_eq!(bench.files(), 0);
 }
