@@ -9,6 +9,7 @@ use criterion::{Criterion, criterion_group, criterion_main};
 use models::analysis::{StudyObjects, Watch, analyse};
 use models::card::ModelCard;
 use models::runtime::{Library, Network};
+use pipeline::decode::Decoding;
 use pipeline::header::read_instance;
 use pipeline::instance::Instance;
 use pipeline::limits::Limits;
@@ -66,7 +67,7 @@ fn stages(criterion: &mut Criterion) {
         let instances = headers(&study.files);
         let ranked = candidates(&instances, &limits).list;
         let slices = &ranked.first().expect("a series").slices;
-        let (volume, _) = build(slices, &limits).expect("a volume");
+        let (volume, _) = build(slices, Decoding::afresh(&limits)).expect("a volume");
         let input = prepare(&volume, &contract).expect("a tensor");
         let objects = StudyObjects {
             study_uid: &instances.first().expect("an instance").study_uid,
@@ -83,14 +84,15 @@ fn stages(criterion: &mut Criterion) {
             bencher.iter(|| candidates(black_box(&instances), &limits).list.len());
         });
         group.bench_function("decode to volume", |bencher| {
-            bencher.iter(|| build(black_box(slices), &limits).expect("a volume"));
+            bencher.iter(|| build(black_box(slices), Decoding::afresh(&limits)).expect("a volume"));
         });
         group.bench_function("prepare", |bencher| {
             bencher.iter(|| prepare(black_box(&volume), &contract).expect("a tensor"));
         });
         group.bench_function("decode to prepared", |bencher| {
             bencher.iter(|| {
-                let (volume, _) = build(black_box(slices), &limits).expect("a volume");
+                let (volume, _) =
+                    build(black_box(slices), Decoding::afresh(&limits)).expect("a volume");
                 prepare(&volume, &contract).expect("a tensor")
             });
         });
@@ -98,7 +100,14 @@ fn stages(criterion: &mut Criterion) {
             bencher.iter(|| network.run(black_box(&input)).expect("an answer"));
         });
         group.bench_function("whole analysis", |bencher| {
-            bencher.iter(|| analyse(black_box(objects), Ok(&mut network), &limits, watch));
+            bencher.iter(|| {
+                analyse(
+                    black_box(objects),
+                    Ok(&mut network),
+                    Decoding::afresh(&limits),
+                    watch,
+                )
+            });
         });
         group.finish();
     }

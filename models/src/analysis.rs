@@ -7,7 +7,7 @@ use std::iter;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use jiff::civil::DateTime;
-use pipeline::limits::Limits;
+use pipeline::decode::Decoding;
 use pipeline::prepare::prepare_centred;
 use pipeline::reason::{Reason, ReasonCode};
 use pipeline::series::SeriesVerdict;
@@ -17,6 +17,7 @@ use pipeline::unread::Received;
 use pipeline::volume::{GeometryCertificate, PatientPoint, Volume};
 use serde::{Deserialize, Serialize};
 
+use crate::artefacts::{ScanAnswer, ScanArtefacts, StudyArtefacts, VolumeGeometry};
 use crate::findings::{Finding, Outcome};
 use crate::output::{FindingMap, read_findings};
 use crate::report::{ModelIdentity, ScanReport, StudyReport, parts_of};
@@ -88,23 +89,31 @@ pub struct StudyObjects<'a> {
 pub struct Analysis {
     /// The result, as it goes over every wire.
     pub report: StudyReport,
-    /// Where the findings were read from; `None` when no network ran.
-    pub map: Option<FindingMap>,
+    /// What stays of it beside the report: masks, scores and geometry of every scan.
+    pub artefacts: StudyArtefacts,
     /// The volume of the scan that decides, or one that could have been analysed; `None` when none
     /// could be made.
     pub volume: Option<Volume>,
+}
+
+impl Analysis {
+    /// Where the findings of the scan that decides were read from; `None` when no network ran.
+    pub fn map(&self) -> Option<FindingMap> {
+        self.artefacts.deciding_answer().map(ScanAnswer::to_map)
+    }
 }
 
 /// Analyses the plain head scans of a study, one after the other; the worst decides. With objects
 /// that could not be read, and may hold slices, none of them ends as analysed.
 ///
 /// `network` may be the reason why there is none: the report then has the study's series and
-/// geometry, and ends as not analysed. Never panics: a fault inside becomes
+/// geometry, and ends as not analysed. `decoding` may bring slices that were decoded while others
+/// were still to come. Never panics: a fault inside becomes
 /// [`ReasonCode::InternalFault`].
 pub fn analyse(
     study: StudyObjects<'_>,
     network: Result<&mut Network, &Reason>,
-    limits: &Limits,
+    decoding: Decoding<'_>,
     watch: Watch<'_>,
 ) -> Analysis {
     let mut course = Course::default();
@@ -115,7 +124,7 @@ pub fn analyse(
     let started_ms = (watch.elapsed_ms)();
     // What a panic leaves behind is not used: `course` holds only finished scans, and a session
     // of ONNX Runtime keeps nothing between runs.
-    let attempt = AssertUnwindSafe(|| course.through(study, network, limits, &mut stages));
+    let attempt = AssertUnwindSafe(|| course.through(study, network, decoding, &mut stages));
     let end = catch_unwind(attempt).unwrap_or_else(|panic| Err(internal_fault(panic.as_ref())));
     let mut timing_ms = stages.timing_ms;
     timing_ms.insert(TOTAL.to_owned(), (watch.elapsed_ms)() - started_ms);
@@ -138,6 +147,7 @@ struct Course {
     series: Vec<SeriesVerdict>,
     scans: Vec<ScanReport>,
     outcomes: Vec<Outcome>,
+    artefacts: Vec<ScanArtefacts>,
     /// Of the scan that decides among those that were analysed.
     kept: Option<Kept>,
 }
@@ -147,7 +157,8 @@ struct Kept {
     /// The scan's place in [`Course::scans`].
     index: usize,
     volume: Option<Volume>,
-    answer: Option<(FindingMap, ModelIdentity)>,
+    /// The network that answered.
+    model: Option<ModelIdentity>,
 }
 
 /// What came of one scan.
@@ -155,7 +166,8 @@ struct ScanResult {
     outcome: Outcome,
     geometry: Option<GeometryCertificate>,
     volume: Option<Volume>,
-    answer: Option<(FindingMap, ModelIdentity)>,
+    answer: Option<ScanAnswer>,
+    model: Option<ModelIdentity>,
 }
 
 impl Course {
@@ -164,13 +176,13 @@ impl Course {
         &mut self,
         study: StudyObjects<'_>,
         mut network: Result<&mut Network, &Reason>,
-        limits: &Limits,
+        decoding: Decoding<'_>,
         stages: &mut Stages<'_>,
     ) -> Result<(), Vec<Reason>> {
         let instances = study.received.instances;
         let missing = study.received.missing_reason();
         let doubts: Vec<Reason> = missing.iter().chain(study.doubts).cloned().collect();
-        let mut scans = stages.run(Stage::Volume, || StudyScans::of(instances, limits));
+        let mut scans = stages.run(Stage::Volume, || StudyScans::of(instances, decoding));
         while let Some(mut scan) = stages.run(Stage::Volume, || scans.next_scan()) {
             scan.incomplete.extend(doubts.iter().cloned());
             let (series_uids, acquired) = (scan.series_uids.clone(), scan.acquired);
@@ -190,6 +202,11 @@ impl Course {
     fn add(&mut self, series_uids: Vec<Uid>, acquired: Option<DateTime>, result: ScanResult) {
         let index = self.scans.len();
         let (state, reasons, findings) = parts_of(result.outcome.clone());
+        self.artefacts.push(ScanArtefacts {
+            series_uids: series_uids.clone(),
+            volume: result.volume.as_ref().map(VolumeGeometry::of),
+            answer: result.answer,
+        });
         self.scans.push(ScanReport {
             series_uids,
             acquired: acquired.map(|at| at.to_string()),
@@ -201,7 +218,7 @@ impl Course {
         });
         self.outcomes.push(result.outcome);
         let better = self.kept.as_ref().is_none_or(|kept| {
-            let answered = result.answer.is_none().cmp(&kept.answer.is_none());
+            let answered = result.model.is_none().cmp(&kept.model.is_none());
             answered
                 .then_with(|| self.by_urgency(index, kept.index))
                 .is_lt()
@@ -210,7 +227,7 @@ impl Course {
             self.kept = Some(Kept {
                 index,
                 volume: result.volume,
-                answer: result.answer,
+                model: result.model,
             });
         }
     }
@@ -236,7 +253,7 @@ impl Course {
     /// another one could, the study is analysed in part, with the findings of that other.
     fn decided(&self) -> Option<(usize, Outcome)> {
         let deciding = (0..self.scans.len()).min_by(|a, b| self.by_urgency(*a, *b))?;
-        let answered = self.kept.as_ref().filter(|kept| kept.answer.is_some());
+        let answered = self.kept.as_ref().filter(|kept| kept.model.is_some());
         match (&self.outcomes[deciding], answered) {
             (Outcome::NotAnalysed { reasons }, Some(kept)) => {
                 let other = &self.outcomes[kept.index];
@@ -281,8 +298,14 @@ impl Course {
             report.priority_because.push(which_scan(scan));
         }
         let kept = self.kept.filter(|kept| kept.index == index);
-        let (volume, answer) = kept.map_or((None, None), |kept| (kept.volume, kept.answer));
-        let (map, model) = answer.unzip();
+        let (volume, model) = kept.map_or((None, None), |kept| (kept.volume, kept.model));
+        let artefacts = StudyArtefacts {
+            study_uid: study_uid.clone(),
+            model: model.clone(),
+            series: self.series.clone(),
+            deciding: Some(index),
+            scans: self.artefacts,
+        };
         Analysis {
             report: StudyReport {
                 series: self.series,
@@ -291,7 +314,7 @@ impl Course {
                 timing_ms,
                 ..report
             },
-            map,
+            artefacts,
             volume,
         }
     }
@@ -305,12 +328,12 @@ impl Course {
         let reasons = reasons.unwrap_or_default();
         let report = StudyReport::of_outcome(study_uid, Outcome::NotAnalysed { reasons });
         Analysis {
+            artefacts: StudyArtefacts::without_scans(study_uid, self.series.clone()),
             report: StudyReport {
                 series: self.series,
                 timing_ms,
                 ..report
             },
-            map: None,
             volume: None,
         }
     }
@@ -340,20 +363,22 @@ fn one_scan(
                 geometry: None,
                 volume: None,
                 answer: None,
+                model: None,
             };
         }
     };
     let answer = network
         .map_err(Clone::clone)
         .and_then(|network| ask(network, &head.volume, head.facts.centre_mm, stages));
-    let (outcome, answer) = match answer {
+    let (outcome, answer, model) = match answer {
         Err(reason) => {
             let reasons = iter::once(reason).chain(scan.incomplete).collect();
-            (Outcome::NotAnalysed { reasons }, None)
+            (Outcome::NotAnalysed { reasons }, None, None)
         }
         Ok(answer) => (
             outcome(answer.findings, scan.incomplete),
-            Some((answer.map, answer.model)),
+            Some(answer.kept),
+            Some(answer.model),
         ),
     };
     ScanResult {
@@ -361,13 +386,14 @@ fn one_scan(
         geometry: Some(head.certificate),
         volume: Some(head.volume),
         answer,
+        model,
     }
 }
 
 /// What a network said of one head.
 struct Answer {
     findings: Vec<Finding>,
-    map: FindingMap,
+    kept: ScanAnswer,
     model: ModelIdentity,
 }
 
@@ -384,12 +410,14 @@ fn ask(
     let raw = stages
         .run(Stage::Inference, || network.run(&input))
         .map_err(|error| error.reason())?;
-    let (findings, map) = stages.run(Stage::Findings, || {
-        read_findings(network.card(), &raw, &input.grid, volume)
+    let (findings, kept) = stages.run(Stage::Findings, || {
+        let (findings, map) = read_findings(network.card(), &raw, &input.grid, volume);
+        let kept = ScanAnswer::of(&findings, &map);
+        (findings, kept)
     });
     Ok(Answer {
         findings,
-        map,
+        kept,
         model: network.identity(),
     })
 }
@@ -423,300 +451,4 @@ impl Stages<'_> {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::path::Path;
-
-    use pipeline::header::read_instance;
-    use pipeline::instance::Instance;
-
-    use super::*;
-    use crate::findings::{FindingKind, Side};
-    use crate::report::ReportState;
-    use crate::runtime::Library;
-    use crate::triage::Priority;
-
-    /// The instances of the fixture `name`, in order. Their files live until the end of
-    /// the test, in the folder that is given with them.
-    fn study(name: &str) -> (tempfile::TempDir, Vec<Instance>) {
-        let folder = tempfile::tempdir().unwrap();
-        let paths = fixtures::make(name, folder.path()).unwrap();
-        let limits = Limits::default();
-        let read = |path| read_instance(path, &limits).unwrap();
-        let instances = paths.iter().map(|path| read(path)).collect();
-        (folder, instances)
-    }
-
-    fn network(threads: usize) -> Network {
-        let path =
-            Path::new(env!("CARGO_MANIFEST_DIR")).join("../.cache/onnxruntime/libonnxruntime.so");
-        let library = Library::load(&path)
-            .expect("these tests need ONNX Runtime: run `cargo xtask setup` first");
-        Network::built_in(&library, threads).unwrap()
-    }
-
-    fn run(instances: &[Instance], network: Result<&mut Network, &Reason>) -> Analysis {
-        run_told(instances, network, &|_| {})
-    }
-
-    fn run_told(
-        instances: &[Instance],
-        network: Result<&mut Network, &Reason>,
-        entered: &(dyn Fn(Stage) + Sync),
-    ) -> Analysis {
-        let uid = instances.first().map_or_else(
-            || Uid::new("1.2.3").unwrap(),
-            |instance| instance.study_uid.clone(),
-        );
-        let watch = Watch {
-            elapsed_ms: &|| 0.0,
-            entered,
-        };
-        let study = StudyObjects {
-            study_uid: &uid,
-            received: Received::from(instances),
-            doubts: &[],
-        };
-        analyse(study, network, &Limits::default(), watch)
-    }
-
-    #[test]
-    fn a_bleed_on_the_left_is_found_there_and_the_map_holds_its_volume() {
-        let (_folder, instances) = study("bleed_intraparenchymal_left");
-        let analysis = run(&instances, Ok(&mut network(1)));
-        let report = &analysis.report;
-        assert_eq!(report.state, ReportState::Analysed, "{:?}", report.reasons);
-        assert!(report.priority <= Priority::Urgent, "{:?}", report.priority);
-        let finding = &report.findings[0];
-        assert_eq!(finding.kind, FindingKind::IntracranialHemorrhage);
-        assert_eq!((finding.present, finding.side), (true, Some(Side::Left)));
-        let volume_ml = finding.volume_ml.unwrap();
-        // 30 mL are there; the network leaves out the blurred rim.
-        assert!((18.0..33.0).contains(&volume_ml), "{volume_ml} mL");
-        assert_eq!(finding.key_slices.len(), 3);
-        let map = analysis.map.unwrap();
-        // The first kind is any haemorrhage; the others mark the same blood again.
-        let any = map.marked.index_axis(ndarray::Axis(0), 0);
-        let marked = any.iter().filter(|marked| **marked).count();
-        let counted_ml = marked as f64 * map.grid.voxel_volume_ml();
-        assert!(
-            (counted_ml - volume_ml).abs() < 0.01,
-            "{counted_ml} and {volume_ml} mL"
-        );
-    }
-
-    #[test]
-    fn a_healthy_head_is_routine_and_says_which_model_answered() {
-        let (_folder, instances) = study("head");
-        let mut network = network(1);
-        let report = run(&instances, Ok(&mut network)).report;
-        assert_eq!(
-            (report.state, report.priority),
-            (ReportState::Analysed, Priority::Routine)
-        );
-        assert_eq!(report.model, Some(network.identity()));
-        let stages: Vec<&str> = report.timing_ms.keys().map(String::as_str).collect();
-        assert_eq!(
-            stages,
-            ["findings", "inference", "prepare", "total", "volume"]
-        );
-    }
-
-    #[test]
-    fn neither_threads_nor_the_order_of_arrival_change_a_byte_of_the_result() {
-        let (_folder, mut instances) = study("bleed_intraparenchymal_left");
-        let mut json = |session_threads, pool_threads| {
-            let pool = rayon::ThreadPoolBuilder::new()
-                .num_threads(pool_threads)
-                .build()
-                .unwrap();
-            let mut network = network(session_threads);
-            let report = pool.install(|| run(&instances, Ok(&mut network)).report);
-            instances.reverse();
-            serde_json::to_string(&report).unwrap()
-        };
-        let alone = json(1, 1);
-        assert_eq!(json(1, 2), alone);
-        assert_eq!(json(2, 2), alone);
-    }
-
-    #[test]
-    fn without_a_model_the_study_is_not_analysed_and_keeps_its_geometry() {
-        let (_folder, instances) = study("head");
-        let missing = Reason::new(ReasonCode::InferenceLibraryMissing, "no library");
-        let analysis = run(&instances, Err(&missing));
-        let report = analysis.report;
-        assert_eq!(
-            (report.state, report.priority),
-            (ReportState::NotAnalysed, Priority::Unknown)
-        );
-        assert_eq!(report.reasons, [missing]);
-        assert_eq!(report.geometry.unwrap().slices, 32);
-        assert!(report.series[0].chosen);
-        assert!(report.findings.is_empty() && report.model.is_none() && analysis.map.is_none());
-        assert!(analysis.volume.is_some());
-    }
-
-    #[test]
-    fn a_missing_slice_makes_the_result_partial_with_the_reason() {
-        let (_folder, instances) = study("missing_slice");
-        let report = run(&instances, Ok(&mut network(1))).report;
-        assert_eq!(report.state, ReportState::Partial);
-        assert_eq!(report.reasons[0].code, ReasonCode::MissingSlices);
-        assert!(!report.findings.is_empty());
-    }
-
-    #[test]
-    fn a_slice_that_cannot_be_read_makes_the_result_partial_wherever_it_lay() {
-        let (_folder, instances) = study("head");
-        let mut network = network(1);
-        for cut in [0, 16, 31] {
-            let mut read = instances.clone();
-            let lost = read.remove(cut);
-            let bytes = std::fs::read(&lost.path).unwrap();
-            let path = lost.path.with_extension("cut");
-            std::fs::write(&path, &bytes[..bytes.len() / 2]).unwrap();
-            let limits = Limits::default();
-            let unread = [*pipeline::header::read_object(&path, &limits).unwrap_err()];
-            assert_eq!(unread[0].study_uid.as_ref(), Some(&lost.study_uid));
-            let received = Received {
-                instances: &read,
-                unread: &unread,
-            };
-            let watch = Watch {
-                elapsed_ms: &|| 0.0,
-                entered: &|_| {},
-            };
-            let network = Ok(&mut network);
-            let study = StudyObjects {
-                study_uid: &lost.study_uid,
-                received,
-                doubts: &[],
-            };
-            let report = analyse(study, network, &limits, watch).report;
-            assert_eq!(report.state, ReportState::Partial, "{cut}");
-            assert_ne!(report.priority, Priority::Routine, "{cut}");
-            let codes: Vec<_> = report.reasons.iter().map(|one| one.code).collect();
-            assert!(codes.contains(&ReasonCode::UnreadObjects), "{codes:?}");
-        }
-    }
-
-    #[test]
-    fn a_study_none_of_whose_objects_can_be_read_is_not_analysed_and_says_so() {
-        let cut = Reason::new(ReasonCode::Truncated, "It is cut.");
-        let unread = [pipeline::unread::UnreadObject::unknown("x".into(), cut)];
-        let received = Received {
-            instances: &[],
-            unread: &unread,
-        };
-        let watch = Watch {
-            elapsed_ms: &|| 0.0,
-            entered: &|_| {},
-        };
-        let uid = Uid::new("1.2.3").unwrap();
-        let network = Ok(&mut network(1));
-        let study = StudyObjects {
-            study_uid: &uid,
-            received,
-            doubts: &[],
-        };
-        let report = analyse(study, network, &Limits::default(), watch).report;
-        assert_eq!(report.state, ReportState::NotAnalysed);
-        let last = report.reasons.last().unwrap();
-        assert_eq!(last.code, ReasonCode::UnreadObjects);
-    }
-
-    /// `instances` again, two hours later in another series.
-    fn later(instances: &[Instance]) -> Vec<Instance> {
-        let mut again = instances.to_vec();
-        for (index, instance) in again.iter_mut().enumerate() {
-            instance.sop_instance_uid = Uid::new(&format!("1.2.826.{index}")).unwrap();
-            instance.series_uid = Uid::new("1.2.826").unwrap();
-            instance.series.series_number = Some(99);
-            let acquired = &mut instance.frames[0].acquired;
-            *acquired = acquired.map(|at| at.with().hour(at.hour() + 2).build().unwrap());
-        }
-        again
-    }
-
-    #[test]
-    fn the_worst_scan_of_a_study_decides_and_one_that_is_left_out_makes_it_partial() {
-        let (_head, mut instances) = study("head");
-        let (_bleed, bleed) = study("bleed_intraparenchymal_left");
-        instances.extend(later(&bleed));
-        let mut network = network(1);
-        let report = run(&instances, Ok(&mut network)).report;
-        assert_eq!(
-            (report.state, report.scans.len()),
-            (ReportState::Analysed, 2)
-        );
-        assert_eq!(report.priority, Priority::Critical);
-        let deciding = &report.scans[1];
-        assert_eq!(report.scans[0].priority, Priority::Routine);
-        assert_eq!(report.findings, deciding.findings);
-        assert_eq!(report.geometry, deciding.geometry);
-        assert_eq!(deciding.acquired.as_deref(), Some("2026-01-15T10:00:10"));
-        assert!(report.series.iter().all(|series| series.chosen));
-
-        // Of two that are as urgent the larger bleed is shown, whichever was scanned first.
-        let (_larger, larger) = study("bleed_intraparenchymal_lobar");
-        for both in [
-            [bleed.clone(), later(&larger)].concat(),
-            [larger.clone(), later(&bleed)].concat(),
-        ] {
-            let report = run(&both, Ok(&mut network)).report;
-            let volume_ml = |findings: &[Finding]| findings[0].volume_ml.unwrap();
-            assert!(volume_ml(&report.findings) > 40.0, "{:?}", report.findings);
-            assert_eq!(report.scans.len(), 2);
-        }
-
-        let limits = Limits {
-            scans_max: 1,
-            ..Limits::default()
-        };
-        let watch = Watch {
-            elapsed_ms: &|| 0.0,
-            entered: &|_| {},
-        };
-        for (instances, priority) in [
-            (&instances, Priority::Unknown),
-            (&[bleed.clone(), later(&bleed)].concat(), Priority::Critical),
-        ] {
-            let study = StudyObjects {
-                study_uid: &instances[0].study_uid,
-                received: instances.into(),
-                doubts: &[],
-            };
-            let report = analyse(study, Ok(&mut network), &limits, watch).report;
-            assert_eq!(report.state, ReportState::Partial);
-            assert_eq!(report.priority, priority);
-            assert_eq!(report.reasons[0].code, ReasonCode::LimitExceeded);
-            assert!(!report.findings.is_empty());
-        }
-    }
-
-    #[test]
-    fn a_study_without_objects_is_not_analysed() {
-        let report = run(&[], Ok(&mut network(1))).report;
-        assert_eq!(report.state, ReportState::NotAnalysed);
-        assert_eq!(report.reasons[0].code, ReasonCode::NoUsableSeries);
-    }
-
-    #[test]
-    fn a_panic_inside_becomes_an_internal_fault_and_never_a_normal() {
-        let (_folder, instances) = study("head");
-        let mut network = network(1);
-        for at in [Stage::Volume, Stage::Inference, Stage::Findings] {
-            let report = run_told(&instances, Ok(&mut network), &|stage| {
-                assert!(stage != at, "planted");
-            })
-            .report;
-            assert_eq!(report.state, ReportState::NotAnalysed);
-            assert_eq!(report.reasons[0].code, ReasonCode::InternalFault);
-            assert!(report.findings.is_empty() && report.model.is_none());
-        }
-        assert_eq!(
-            run(&instances, Ok(&mut network)).report.state,
-            ReportState::Analysed
-        );
-    }
-}
+mod tests;

@@ -4,9 +4,13 @@
 //! hash and settings give the same findings, whatever the number of threads.
 
 pub mod analysis;
+pub mod artefacts;
 pub mod card;
 pub mod findings;
 pub mod output;
 pub mod report;
 pub mod runtime;
 pub mod triage;
+
+#[cfg(test)]
+pub(crate) mod testing;

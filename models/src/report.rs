@@ -1,4 +1,4 @@
-//! The result of one study, as it goes over every wire.
+//! The result of one study, as it goes over every wire and as it is kept.
 
 use std::collections::BTreeMap;
 
@@ -6,13 +6,13 @@ use pipeline::reason::Reason;
 use pipeline::series::SeriesVerdict;
 use pipeline::uid::Uid;
 use pipeline::volume::GeometryCertificate;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::findings::{Finding, Outcome};
 use crate::triage::{Priority, prioritise};
 
 /// How far the analysis came.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ReportState {
     /// The whole head.
@@ -24,7 +24,7 @@ pub enum ReportState {
 }
 
 /// Which network answered.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ModelIdentity {
     /// Name on the card.
     pub name: String,
@@ -35,7 +35,7 @@ pub struct ModelIdentity {
 }
 
 /// The result of one plain scan of the head.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ScanReport {
     /// Series of its reconstructions, the one that was analysed first.
     pub series_uids: Vec<Uid>,
@@ -54,8 +54,9 @@ pub struct ScanReport {
     pub geometry: Option<GeometryCertificate>,
 }
 
-/// The result of one study. Its JSON form is a contract (README, `tez triage --json`).
-#[derive(Clone, Debug, PartialEq, Serialize)]
+/// The result of one study. Its JSON form is a contract (README, `tez triage --json`): fields may
+/// be added, with a default for reports that were kept without them.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct StudyReport {
     /// Study Instance UID.
     pub study_uid: Uid,
@@ -72,15 +73,18 @@ pub struct StudyReport {
     /// One for each kind that the model was made for; empty when not analysed.
     pub findings: Vec<Finding>,
     /// A verdict for each series, in order of UID.
+    #[serde(default)]
     pub series: Vec<SeriesVerdict>,
     /// Geometry of the scan that decides; `None` when no volume could be made.
     pub geometry: Option<GeometryCertificate>,
     /// Every plain scan of the head, in the order in which they were analysed. State, reasons,
     /// findings and geometry above are those of the one that decides the priority.
+    #[serde(default)]
     pub scans: Vec<ScanReport>,
     /// The network; `None` when none ran.
     pub model: Option<ModelIdentity>,
     /// Milliseconds spent, by stage. The one part that differs between runs.
+    #[serde(default)]
     pub timing_ms: BTreeMap<String, f64>,
 }
 
@@ -107,6 +111,69 @@ impl StudyReport {
     }
 }
 
+/// The version of kept reports that this one writes.
+pub const STORED_VERSION: u32 = 1;
+
+/// A report as it is kept: `{"version":1,"report":{…}}`.
+#[derive(Debug, Serialize, Deserialize)]
+struct Envelope<Report> {
+    version: u32,
+    report: Report,
+}
+
+/// What of a kept text says its version; reports were kept bare before they had one.
+#[derive(Deserialize)]
+struct VersionOnly {
+    #[serde(default)]
+    version: u32,
+}
+
+/// Why a kept report cannot be read.
+#[derive(Debug, thiserror::Error)]
+pub enum StoredReportError {
+    /// A later version of Tez wrote it.
+    #[error("it has version {found}; up to {STORED_VERSION} can be read")]
+    Later {
+        /// The version that it has.
+        found: u32,
+    },
+    /// It is no report.
+    #[error("it is no report: {0}")]
+    Unreadable(#[from] serde_json::Error),
+}
+
+impl StudyReport {
+    /// The report as JSON to be kept, with a version; [`Self::from_stored`] reads it.
+    ///
+    /// # Errors
+    ///
+    /// Never, but for a number that JSON cannot hold.
+    pub fn to_stored(&self) -> Result<String, serde_json::Error> {
+        serde_json::to_string(&Envelope {
+            version: STORED_VERSION,
+            report: self,
+        })
+    }
+
+    /// Reads a kept report: what [`Self::to_stored`] gave, or the bare JSON of a report, which was
+    /// kept before there were versions.
+    ///
+    /// # Errors
+    ///
+    /// [`StoredReportError`] for a report of a later version, or what is none.
+    pub fn from_stored(json: &str) -> Result<Self, StoredReportError> {
+        let VersionOnly { version } = serde_json::from_str(json)?;
+        match version {
+            0 => Ok(serde_json::from_str(json)?),
+            1..=STORED_VERSION => {
+                let envelope: Envelope<Self> = serde_json::from_str(json)?;
+                Ok(envelope.report)
+            }
+            found => Err(StoredReportError::Later { found }),
+        }
+    }
+}
+
 /// How far, why no further, and what was found.
 pub(crate) fn parts_of(outcome: Outcome) -> (ReportState, Vec<Reason>, Vec<Finding>) {
     match outcome {
@@ -115,3 +182,6 @@ pub(crate) fn parts_of(outcome: Outcome) -> (ReportState, Vec<Reason>, Vec<Findi
         Outcome::NotAnalysed { reasons } => (ReportState::NotAnalysed, reasons, Vec::new()),
     }
 }
+
+#[cfg(test)]
+mod tests;

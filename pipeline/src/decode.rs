@@ -1,13 +1,14 @@
 //! Pixel data → Hounsfield units, one frame at a time, on all cores.
 //!
 //! A frame passes through three steps: [`source`] finds its bytes in the file, [`codec`] undoes
-//! the compression where there is one, [`scale`] turns stored samples into Hounsfield units. Every
-//! step checks sizes against the header: a frame that is too short is an error, never zeros.
+//! the compression where there is one, [`scale`] turns stored samples into Hounsfield units. What was
+//! decoded before may be [`kept`]. Every step checks sizes against the header: a frame that is too short is an error, never zeros.
 
 mod codec;
 mod codestream;
 mod jpeg;
 mod jpeg_ls;
+mod kept;
 mod mixed;
 mod overwritten;
 pub(crate) mod plausible;
@@ -28,17 +29,30 @@ use scale::{HounsfieldTable, Scale};
 use source::PixelSource;
 use word::StoredWord;
 
+pub use kept::{
+    DecodedObject, DecodedSlices, Decoding, NothingDecoded, decode_object, decoded_bytes, is_slow,
+};
+
 /// Reads one frame as Hounsfield units, rounded; axes: row, column. Padding becomes air (-1000).
 ///
 /// # Errors
 ///
 /// [`Reason`] naming the object: pixels that are cut off, have another size than the header says,
 /// cannot be decoded, or are not Hounsfield units.
-pub fn frame_hounsfield(slice: &Slice<'_>, limits: &Limits) -> Result<Array2<i16>, Reason> {
-    let shape = FrameShape::of(slice.instance, limits).map_err(|reason| about(slice, &reason))?;
+pub fn frame_hounsfield(slice: &Slice<'_>, decoding: Decoding<'_>) -> Result<Array2<i16>, Reason> {
+    let shape =
+        FrameShape::of(slice.instance, decoding.limits).map_err(|reason| about(slice, &reason))?;
     let mut plane = vec![0; shape.pixels()];
-    decode_alone(slice, limits, &mut plane, &mut Workspace::default())
-        .map_err(|reason| about(slice, &reason))?;
+    match decoding.kept(slice.instance) {
+        Some(kept) => kept.copy_frame(slice.frame_index, &mut plane),
+        None => decode_alone(
+            slice,
+            decoding.limits,
+            &mut plane,
+            &mut Workspace::default(),
+        ),
+    }
+    .map_err(|reason| about(slice, &reason))?;
     Array2::from_shape_vec((shape.rows, shape.columns), plane)
         .map_err(|error| Reason::new(ReasonCode::InternalFault, error.to_string()))
 }
@@ -52,7 +66,7 @@ pub fn frame_hounsfield(slice: &Slice<'_>, limits: &Limits) -> Result<Array2<i16
 /// Never: a plane that does not fit its slice is a [`ReasonCode::WrongPixelSize`].
 pub fn stack_hounsfield(
     slices: &[Slice<'_>],
-    limits: &Limits,
+    decoding: Decoding<'_>,
     planes: &mut Array3<i16>,
 ) -> Vec<Result<(), Reason>> {
     let mut groups: BTreeMap<_, Vec<FrameTask<'_>>> = BTreeMap::new();
@@ -69,7 +83,7 @@ pub fn stack_hounsfield(
         .collect::<Vec<_>>()
         .into_par_iter()
         .map_init(Workspace::default, |workspace, tasks| {
-            decode_group(tasks, limits, workspace)
+            decode_group(tasks, decoding, workspace)
         })
         .flatten()
         .collect();
@@ -160,9 +174,25 @@ fn check_side(name: &str, value: u32, limits: &Limits) -> Result<(), Reason> {
 
 fn decode_group(
     mut tasks: Vec<FrameTask<'_>>,
-    limits: &Limits,
+    decoding: Decoding<'_>,
     workspace: &mut Workspace,
 ) -> Vec<(usize, Result<(), Reason>)> {
+    let Some(instance) = tasks.first().map(|task| task.slice.instance) else {
+        return Vec::new();
+    };
+    if let Some(kept) = decoding.kept(instance) {
+        return tasks
+            .into_iter()
+            .map(|task| {
+                let verdict = kept.copy_frame(task.slice.frame_index, task.plane);
+                (
+                    task.index,
+                    verdict.map_err(|reason| about(&task.slice, &reason)),
+                )
+            })
+            .collect();
+    }
+    let limits = decoding.limits;
     if let [task] = tasks.as_mut_slice() {
         let verdict = decode_alone(&task.slice, limits, task.plane, workspace);
         return vec![(
@@ -170,9 +200,6 @@ fn decode_group(
             verdict.map_err(|reason| about(&task.slice, &reason)),
         )];
     }
-    let Some(instance) = tasks.first().map(|task| task.slice.instance) else {
-        return Vec::new();
-    };
     let opened = FrameShape::of(instance, limits)
         .and_then(|shape| Ok((shape, PixelSource::open(instance, shape, limits)?)));
     tasks
@@ -210,16 +237,7 @@ fn decode_frame(
     plane: &mut [i16],
     workspace: &mut Workspace,
 ) -> Result<(), Reason> {
-    if plane.len() != shape.pixels() {
-        return Err(Reason::new(
-            ReasonCode::WrongPixelSize,
-            format!(
-                "it has {} pixels where the volume has {}",
-                shape.pixels(),
-                plane.len()
-            ),
-        ));
-    }
+    check_plane(plane, shape.pixels())?;
     let scale = Scale::of(slice)?;
     source.read_frame(slice.frame_index, shape, &mut workspace.stored)?;
     shape.word.check_place(&workspace.stored)?;
@@ -230,6 +248,18 @@ fn decode_frame(
     let verdict = table.apply(&workspace.stored, plane);
     workspace.table = Some(table);
     verdict
+}
+
+/// Checks that a frame of so many pixels fits its place in the volume.
+fn check_plane(plane: &[i16], pixels: usize) -> Result<(), Reason> {
+    if plane.len() == pixels {
+        return Ok(());
+    }
+    let text = format!(
+        "it has {pixels} pixels where the volume has {}",
+        plane.len()
+    );
+    Err(Reason::new(ReasonCode::WrongPixelSize, text))
 }
 
 /// Says which object `reason` is about.

@@ -1,14 +1,19 @@
 //! One received object, as far as its header tells.
 
+mod bytes;
+
 use std::path::PathBuf;
 
 use jiff::civil::DateTime;
+use serde::{Deserialize, Serialize};
 
 use crate::content::ContentHash;
 use crate::uid::Uid;
 
 /// A received object: identifiers, facts from its header, and where its bytes lie.
-#[derive(Clone, Debug, PartialEq)]
+///
+/// What was read once can be kept beside the object ([`Instance::to_bytes`]).
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Instance {
     /// SOP Instance UID (0008,0018).
     pub sop_instance_uid: Uid,
@@ -24,8 +29,11 @@ pub struct Instance {
     /// scan does not read the pixels. `study` hashes the file itself where two objects claim
     /// the same SOP Instance UID.
     pub content: Option<ContentHash>,
-    /// The Part 10 file.
+    /// The Part 10 file. Not written with the rest: whoever reads it back knows where the file is.
+    #[serde(skip)]
     pub path: PathBuf,
+    /// Instance Number (0020,0013) of the object.
+    pub instance_number: Option<i64>,
     /// Who and what: for the worklist, never for a model.
     pub study: StudyHeader,
     /// What kind of series this object says it belongs to.
@@ -45,12 +53,14 @@ impl Instance {
 }
 
 /// Facts of the patient and study levels. All may be empty.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StudyHeader {
     /// Patient's Name (0010,0010), decoded by its character set.
     pub patient_name: String,
     /// Patient ID (0010,0020).
     pub patient_id: String,
+    /// Issuer of Patient ID (0010,0021): within which the ID is one patient's.
+    pub issuer_of_patient_id: String,
     /// Patient's Birth Date (0010,0030), as received.
     pub patient_birth_date: String,
     /// Patient's Sex (0010,0040).
@@ -59,10 +69,16 @@ pub struct StudyHeader {
     pub patient_age: String,
     /// Accession Number (0008,0050).
     pub accession_number: String,
+    /// Study ID (0020,0010).
+    pub study_id: String,
+    /// Referring Physician's Name (0008,0090).
+    pub referring_physician: String,
     /// Study Date (0008,0020), as received.
     pub study_date: String,
     /// Study Time (0008,0030), as received.
     pub study_time: String,
+    /// Timezone Offset From UTC (0008,0201) of the object's dates and times, such as `+0100`.
+    pub timezone: String,
     /// Study Description (0008,1030).
     pub study_description: String,
     /// Institution Name (0008,0080).
@@ -77,12 +93,16 @@ impl StudyHeader {
 }
 
 /// Facts of the series and equipment levels, as one instance states them.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct SeriesHeader {
     /// Modality (0008,0060).
     pub modality: String,
     /// Series Number (0020,0011).
     pub series_number: Option<i64>,
+    /// Series Date (0008,0021), as received.
+    pub series_date: String,
+    /// Series Time (0008,0031), as received.
+    pub series_time: String,
     /// Series Description (0008,103E).
     pub series_description: String,
     /// Protocol Name (0018,1030).
@@ -97,18 +117,30 @@ pub struct SeriesHeader {
     pub contrast_agent: String,
     /// Manufacturer (0008,0070).
     pub manufacturer: String,
+    /// Manufacturer's Model Name (0008,1090).
+    pub model_name: String,
+    /// Station Name (0008,1010).
+    pub station_name: String,
+    /// Device Serial Number (0018,1000).
+    pub device_serial_number: String,
+    /// Software Versions (0018,1020), joined by a backslash.
+    pub software_versions: String,
+    /// Patient Position (0018,5100), such as `HFS`.
+    pub patient_position: String,
     /// Gantry/Detector Tilt (0018,1120), degrees: nominal, its sign differs by maker.
     pub nominal_tilt_deg: Option<f64>,
     /// Burned In Annotation (0028,0301) is YES.
     pub burned_in_annotation: bool,
     /// Frame of Reference UID (0020,0052): positions can be compared within one only.
     pub frame_of_reference_uid: String,
+    /// Position Reference Indicator (0020,1040): what the frame of reference is fixed to.
+    pub position_reference: String,
     /// Irradiation Event UID (0008,3010): one run of the tube.
     pub irradiation_event_uid: String,
 }
 
 /// Layout of an instance's pixels.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct PixelHeader {
     /// Rows (0028,0010).
     pub rows: u32,
@@ -142,7 +174,7 @@ pub struct PixelHeader {
 }
 
 /// Geometry and scale of one frame. What is missing or is not finite is `None`.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct FrameHeader {
     /// Image Position (Patient) (0020,0032), mm: centre of the first voxel.
     pub position_mm: Option<[f64; 3]>,

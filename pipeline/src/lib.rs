@@ -15,6 +15,7 @@ pub mod limits;
 pub mod patient;
 pub mod prepare;
 pub mod reason;
+pub mod sealed;
 pub mod series;
 pub mod study;
 pub mod uid;

@@ -107,10 +107,7 @@ impl TestStack {
         self.instances
             .iter()
             .flat_map(|instance| {
-                (0..instance.frames.len()).map(move |frame_index| Slice {
-                    instance,
-                    frame_index,
-                })
+                (0..instance.frames.len()).map(move |frame_index| Slice::of(instance, frame_index))
             })
             .collect()
     }
@@ -127,6 +124,7 @@ pub(crate) fn instance(sop_instance_uid: &str, rows: u32, columns: u32) -> Insta
         transfer_syntax_uid: uid("1.2.840.10008.1.2.1"),
         content: None,
         path: std::path::PathBuf::new(),
+        instance_number: None,
         study: StudyHeader::default(),
         series: SeriesHeader::default(),
         pixels: Some(PixelHeader {

@@ -17,6 +17,7 @@ use models::findings::Outcome;
 use models::report::StudyReport;
 use models::runtime::Network;
 use pipeline::assembly::{Completeness, study_completeness};
+use pipeline::decode::Decoding;
 use pipeline::header::read_object;
 use pipeline::instance::Instance;
 use pipeline::limits::Limits;
@@ -91,7 +92,7 @@ impl Analyse for Inference {
             entered: &|stage| tracing::debug!(stage = stage.as_str(), "analysis"),
         };
         let network = self.network.as_mut().map_err(|reason| &*reason);
-        analyse(study, network, &self.limits, watch).report
+        analyse(study, network, Decoding::afresh(&self.limits), watch).report
     }
 }
 

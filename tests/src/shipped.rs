@@ -7,6 +7,7 @@ use models::analysis::{StudyObjects, Watch, analyse};
 use models::findings::Side;
 use models::report::StudyReport;
 use models::runtime::{Library, Network};
+use pipeline::decode::Decoding;
 use pipeline::header::read_instance;
 use pipeline::instance::Instance;
 use pipeline::limits::Limits;
@@ -77,6 +78,7 @@ pub fn reports_of(instances: Vec<Instance>, network: &mut Network) -> Vec<StudyR
         .then(|| shared_study(&study_uid))
         .into_iter()
         .collect();
+    let limits = Limits::default();
     let watch = Watch {
         elapsed_ms: &|| 0.0,
         entered: &|_| (),
@@ -89,7 +91,12 @@ pub fn reports_of(instances: Vec<Instance>, network: &mut Network) -> Vec<StudyR
                 received: Received::from(&patient.instances),
                 doubts: &doubts,
             };
-            analyse(study, Ok(network), &Limits::default(), watch).report
+            let decoding = Decoding::afresh(&limits);
+            let report = analyse(study, Ok(network), decoding, watch).report;
+            let stored = report.to_stored().expect("JSON");
+            let back = StudyReport::from_stored(&stored).expect("a report");
+            assert_eq!(back, report, "a kept report reads back");
+            report
         })
         .collect()
 }

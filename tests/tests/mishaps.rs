@@ -8,6 +8,7 @@ use fixtures::study::Studio;
 use models::report::StudyReport;
 use models::runtime::Network;
 use models::triage::Priority;
+use pipeline::decode::Decoding;
 use pipeline::instance::Instance;
 use pipeline::limits::Limits;
 use pipeline::patient::by_patient;
@@ -128,7 +129,7 @@ fn hides_blood(instances: Vec<Instance>, bound_ml: f64) -> bool {
         return false;
     };
     let limits = Limits::default();
-    let mut study = StudyScans::of(&patient.instances, &limits);
+    let mut study = StudyScans::of(&patient.instances, Decoding::afresh(&limits));
     let scans: Vec<ScanVolume> = std::iter::from_fn(|| study.next_scan()).collect();
     let is_quiet = |scan: &ScanVolume| {
         let head = scan.volume.as_ref();
@@ -228,7 +229,7 @@ impl Made {
     /// Blood that the volume shows before anything has happened, mL.
     fn shown_ml(&self) -> f64 {
         let limits = Limits::default();
-        let scan = StudyScans::of(&self.instances, &limits).next_scan();
+        let scan = StudyScans::of(&self.instances, Decoding::afresh(&limits)).next_scan();
         let head = scan.and_then(|scan| scan.volume.ok());
         head.as_ref().map_or(0.0, shown_ml)
     }

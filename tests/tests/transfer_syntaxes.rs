@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use ndarray::Array2;
-use pipeline::decode::frame_hounsfield;
+use pipeline::decode::{Decoding, frame_hounsfield};
 use pipeline::header::read_instance;
 use pipeline::limits::Limits;
 use pipeline::series::Slice;
@@ -125,11 +125,8 @@ fn voxels(path: &Path) -> Vec<Array2<i16>> {
     let frames = 0..instance.frames.len();
     frames
         .map(|frame_index| {
-            let slice = Slice {
-                instance: &instance,
-                frame_index,
-            };
-            frame_hounsfield(&slice, &limits).expect("pixels")
+            let slice = Slice::of(&instance, frame_index);
+            frame_hounsfield(&slice, Decoding::afresh(&limits)).expect("pixels")
         })
         .collect()
 }

@@ -3,7 +3,7 @@
 
 use ndarray::{Array2, Array3, s};
 
-use crate::decode::frame_hounsfield;
+use crate::decode::{Decoding, frame_hounsfield};
 use crate::head::{
     BASE_SHARE, BRAIN_HU, DIRECTIONS_MIN, VERTEX_CM2, VOXEL_MM, bone_in_sight, largest_piece,
 };
@@ -190,7 +190,7 @@ fn ends(slices: &[Slice<'_>], limits: &Limits) -> Result<Vec<Reason>, Reason> {
 
 /// The largest piece of soft tissue within bone in one slice, cm², by the rule of [`crate::head`].
 fn brain_cm2(slice: &Slice<'_>, limits: &Limits) -> Result<f64, Reason> {
-    let hounsfield = frame_hounsfield(slice, limits)?;
+    let hounsfield = frame_hounsfield(slice, Decoding::afresh(limits))?;
     let spacing_mm = slice
         .instance
         .frames
@@ -299,10 +299,7 @@ mod tests {
     fn gaps_of(instances: &[Instance]) -> Vec<Reason> {
         let slices: Vec<Slice<'_>> = instances
             .iter()
-            .map(|instance| Slice {
-                instance,
-                frame_index: 0,
-            })
+            .map(|instance| Slice::of(instance, 0))
             .collect();
         gaps(&slices, &Limits::default())
     }

@@ -104,6 +104,7 @@ fn block_means(plane: &ArrayView2<'_, i16>) -> Array2<f32> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::decode::Decoding;
     use crate::limits::Limits;
     use crate::study::StudyScans;
     use crate::study::tests::fixture;
@@ -111,7 +112,7 @@ mod tests {
     fn head(name: &str) -> Array3<i16> {
         let (_folder, instances) = fixture(name);
         let limits = Limits::default();
-        let scan = StudyScans::of(&instances, &limits).next_scan();
+        let scan = StudyScans::of(&instances, Decoding::afresh(&limits)).next_scan();
         scan.unwrap().volume.unwrap().volume.hounsfield
     }
 

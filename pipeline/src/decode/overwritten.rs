@@ -160,6 +160,7 @@ mod tests {
     use ndarray::s;
 
     use super::*;
+    use crate::decode::Decoding;
     use crate::limits::Limits;
     use crate::study::StudyScans;
     use crate::study::tests::fixture;
@@ -167,7 +168,7 @@ mod tests {
     fn head() -> Array3<i16> {
         let (_folder, instances) = fixture("small_head");
         let limits = Limits::default();
-        let scan = StudyScans::of(&instances, &limits).next_scan();
+        let scan = StudyScans::of(&instances, Decoding::afresh(&limits)).next_scan();
         scan.unwrap().volume.unwrap().volume.hounsfield
     }
 

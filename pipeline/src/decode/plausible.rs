@@ -303,6 +303,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::decode::Decoding;
     use crate::instance::Instance;
     use crate::limits::Limits;
     use crate::study::tests::fixture;
@@ -316,7 +317,9 @@ mod tests {
 
     fn scan(instances: &[Instance]) -> ScanVolume {
         let limits = Limits::default();
-        StudyScans::of(instances, &limits).next_scan().unwrap()
+        StudyScans::of(instances, Decoding::afresh(&limits))
+            .next_scan()
+            .unwrap()
     }
 
     fn stored(hounsfield: i16) -> u16 {

@@ -13,7 +13,7 @@ use tempfile::TempDir;
 
 use super::jpeg::tests::{LosslessPlan, PLAIN, lossless, sequential};
 use super::source::frame_ranges;
-use super::{frame_hounsfield, stack_hounsfield};
+use super::{Decoding, frame_hounsfield, stack_hounsfield};
 use crate::instance::{FrameHeader, Instance};
 use crate::limits::Limits;
 use crate::reason::{Reason, ReasonCode};
@@ -42,11 +42,8 @@ fn object(folder: &TempDir, bytes: &[u8]) -> Instance {
 }
 
 fn decode(instance: &Instance, frame_index: usize) -> Result<Array2<i16>, Reason> {
-    let slice = Slice {
-        instance,
-        frame_index,
-    };
-    frame_hounsfield(&slice, &Limits::default())
+    let slice = Slice::of(instance, frame_index);
+    frame_hounsfield(&slice, Decoding::afresh(&Limits::default()))
 }
 
 fn code_of(instance: &Instance) -> ReasonCode {
@@ -223,13 +220,10 @@ fn frames_of_one_object_are_read_one_by_one_and_together() {
     instance.frames[2].rescale_intercept = Some(0.0);
     assert_eq!(flat(decode(&instance, 1).unwrap()), [-4, -3, -2, -1, 0, 1]);
     let slices: Vec<Slice<'_>> = (0..3)
-        .map(|frame_index| Slice {
-            instance: &instance,
-            frame_index,
-        })
+        .map(|frame_index| Slice::of(&instance, frame_index))
         .collect();
     let mut planes = Array3::zeros((3, 2, 3));
-    let verdicts = stack_hounsfield(&slices, &Limits::default(), &mut planes);
+    let verdicts = stack_hounsfield(&slices, Decoding::afresh(&Limits::default()), &mut planes);
     assert!(verdicts.iter().all(Result::is_ok));
     let expected: Vec<i16> = (0..18).map(|v| if v < 12 { v - 10 } else { v }).collect();
     assert_eq!(planes.into_iter().collect::<Vec<_>>(), expected);
@@ -271,7 +265,7 @@ fn write_part10(path: &Path, syntax: &str, fragments: Vec<Vec<u8>>) {
         .unwrap();
 }
 
-fn jpeg_ls(values: &[u16], columns: u32, rows: u32) -> Vec<u8> {
+pub(super) fn jpeg_ls(values: &[u16], columns: u32, rows: u32) -> Vec<u8> {
     let mut encoded = Vec::new();
     jpegls::encode(values, columns, rows, &mut encoded).unwrap();
     if encoded.len() % 2 == 1 {

@@ -1,13 +1,14 @@
 //! Heads of all ages and views, and what is not one.
 
 use super::*;
+use crate::decode::Decoding;
 use crate::limits::Limits;
 use crate::testing::{StackPlan, head_hounsfield};
 use crate::volume;
 
 fn volume_of(plan: &StackPlan, hounsfield: impl Fn([f64; 3]) -> f64) -> Volume {
     let stack = plan.write(hounsfield);
-    volume::build(&stack.slices(), &Limits::default())
+    volume::build(&stack.slices(), Decoding::afresh(&Limits::default()))
         .unwrap()
         .0
 }

@@ -1083,3 +1083,58 @@ proptest! {
         prop_assert_eq!(study.as_deref(), Some("1.2.3"));
     }
 }
+
+/// Each of these stands in the header under its own tag.
+#[test]
+fn what_later_objects_and_queries_need_of_equipment_and_study_is_read() {
+    let mut writer = Writer::new(Encoding::ExplicitLittle);
+    writer
+        .text(0x0008, 0x0016, "UI", "1.2.840.10008.5.1.4.1.1.88.67")
+        .text(0x0008, 0x0018, "UI", "1.2.3.4")
+        .text(0x0008, 0x0021, "DA", "20260115")
+        .text(0x0008, 0x0031, "TM", "080010")
+        .text(0x0008, 0x0090, "PN", "Doctor^A")
+        .text(0x0008, 0x0201, "SH", "+0100")
+        .text(0x0008, 0x1010, "SH", "CT01")
+        .text(0x0008, 0x1090, "LO", "Maker 64")
+        .text(0x0010, 0x0021, "LO", "Hospital")
+        .text(0x0018, 0x1000, "LO", "12345")
+        .text(0x0018, 0x1020, "LO", "v1\\v2")
+        .text(0x0018, 0x5100, "CS", "HFS")
+        .text(0x0020, 0x000D, "UI", "1.2.3")
+        .text(0x0020, 0x000E, "UI", "1.2.3.1")
+        .text(0x0020, 0x0010, "SH", "S7")
+        .text(0x0020, 0x0013, "IS", "9")
+        .text(0x0020, 0x1040, "LO", "OM");
+    let Instance {
+        study,
+        series,
+        instance_number,
+        ..
+    } = read(EXPLICIT, &writer.bytes).unwrap();
+    assert_eq!(instance_number, Some(9));
+    assert_eq!(
+        [
+            study.referring_physician,
+            study.timezone,
+            study.issuer_of_patient_id,
+            study.study_id
+        ],
+        ["Doctor^A", "+0100", "Hospital", "S7"]
+    );
+    assert_eq!(
+        [
+            series.series_date,
+            series.series_time,
+            series.station_name,
+            series.model_name,
+            series.device_serial_number,
+            series.software_versions,
+            series.patient_position,
+            series.position_reference
+        ],
+        [
+            "20260115", "080010", "CT01", "Maker 64", "12345", "v1\\v2", "HFS", "OM"
+        ]
+    );
+}

@@ -4,6 +4,7 @@ use ndarray::{Axis, s};
 use proptest::prelude::*;
 
 use super::*;
+use crate::decode::Decoding;
 use crate::limits::Limits;
 use crate::testing::StackPlan;
 use crate::volume;
@@ -29,7 +30,7 @@ fn contract() -> InputContract {
 
 fn volume_of(plan: &StackPlan, hounsfield: impl Fn([f64; 3]) -> f64) -> Volume {
     let stack = plan.write(hounsfield);
-    volume::build(&stack.slices(), &Limits::default())
+    volume::build(&stack.slices(), Decoding::afresh(&Limits::default()))
         .unwrap()
         .0
 }

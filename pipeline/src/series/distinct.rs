@@ -10,11 +10,33 @@ use crate::instance::Instance;
 use crate::reason::{Reason, ReasonCode};
 use crate::uid::Uid;
 
+use super::Slice;
+
+/// An object, and when it was received.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Object<'a> {
+    pub(crate) instance: &'a Instance,
+    /// Its place in the order of receipt; of copies that of the first.
+    pub(crate) received: usize,
+}
+
+impl<'a> Object<'a> {
+    /// Its frames, in order.
+    pub(crate) fn slices(&self) -> impl Iterator<Item = Slice<'a>> + use<'a> {
+        let Self { instance, received } = *self;
+        (0..instance.frames.len()).map(move |frame_index| Slice {
+            instance,
+            frame_index,
+            received,
+        })
+    }
+}
+
 /// A study's objects, each content once, and what was odd about their names.
 #[derive(Debug, Default)]
 pub(super) struct Distinct<'a> {
     /// In order of UID, then of content.
-    pub(super) kept: Vec<&'a Instance>,
+    pub(super) kept: Vec<Object<'a>>,
     /// By series: what came more than once.
     pub(super) repeated: BTreeMap<&'a Uid, Vec<Reason>>,
     /// By series: different slices that came under one UID. Whoever names them wrongly may have
@@ -29,21 +51,22 @@ struct Misnamed<'a> {
     slices: usize,
 }
 
-/// Sorts out `instances`. Different contents under one UID are all kept: the pixels decide what they
-/// are worth.
+/// Sorts out `instances`, which come in the order of receipt. Different contents under one UID are
+/// all kept: at different places each is a slice of its own, at one place the first received is
+/// preferred, and the pixels decide how far they differ.
 pub(super) fn distinct(instances: &[Instance]) -> Distinct<'_> {
-    let mut by_uid: BTreeMap<&Uid, Vec<&Instance>> = BTreeMap::new();
-    for instance in instances {
+    let mut by_uid: BTreeMap<&Uid, Vec<Object<'_>>> = BTreeMap::new();
+    for (received, instance) in instances.iter().enumerate() {
         by_uid
             .entry(&instance.sop_instance_uid)
             .or_default()
-            .push(instance);
+            .push(Object { instance, received });
     }
     let mut distinct = Distinct::default();
     let mut misnamed: BTreeMap<&Uid, Misnamed<'_>> = BTreeMap::new();
     for (uid, same) in by_uid {
         match same.as_slice() {
-            [only] => distinct.kept.push(only),
+            [only] => distinct.kept.push(*only),
             _ => distinct.add_group(uid, &same, &mut misnamed),
         }
     }
@@ -73,26 +96,30 @@ impl<'a> Distinct<'a> {
     fn add_group(
         &mut self,
         uid: &'a Uid,
-        same: &[&'a Instance],
+        same: &[Object<'a>],
         misnamed: &mut BTreeMap<&'a Uid, Misnamed<'a>>,
     ) {
         let contents = contents_of(same);
         let Some(first) = contents.first() else {
             return;
         };
-        let series = &first.series_uid;
+        let series = &first.instance.series_uid;
         let times = same.len();
-        if contents.iter().any(|other| !same_place(first, other)) {
+        if contents
+            .iter()
+            .any(|other| !same_place(first.instance, other.instance))
+        {
             let entry = misnamed.entry(series).or_default();
             entry.uids.push(uid);
             entry.slices += contents.len();
         } else {
             let (code, what) = if contents.len() > 1 {
-                (ReasonCode::ConflictingDuplicate, "different")
+                let what = "different content; the first that was received is preferred";
+                (ReasonCode::ConflictingDuplicate, what)
             } else {
-                (ReasonCode::Duplicate, "the same")
+                (ReasonCode::Duplicate, "the same content")
             };
-            let text = format!("Object {uid} came {times} times with {what} content.");
+            let text = format!("Object {uid} came {times} times with {what}.");
             self.repeated
                 .entry(series)
                 .or_default()
@@ -103,11 +130,20 @@ impl<'a> Distinct<'a> {
 }
 
 /// One of each content, in an order that does not depend on which came first.
-fn contents_of<'a>(same: &[&'a Instance]) -> Vec<&'a Instance> {
-    let mut hashed: Vec<_> = same.iter().map(|one| (content_of(one), *one)).collect();
-    hashed.sort_by_key(|(hash, one)| (*hash, &one.path));
-    // What cannot be read has no hash and is nobody's copy.
-    hashed.dedup_by(|next, kept| next.0.is_some() && next.0 == kept.0);
+fn contents_of<'a>(same: &[Object<'a>]) -> Vec<Object<'a>> {
+    let mut hashed: Vec<_> = same
+        .iter()
+        .map(|one| (content_of(one.instance), *one))
+        .collect();
+    hashed.sort_by_key(|(hash, one)| (*hash, &one.instance.path));
+    hashed.dedup_by(|(next_hash, next), (hash, kept)| {
+        // What cannot be read has no hash and is nobody's copy.
+        let is_copy = next_hash.is_some() && next_hash == hash;
+        if is_copy {
+            kept.received = kept.received.min(next.received);
+        }
+        is_copy
+    });
     hashed.into_iter().map(|(_, one)| one).collect()
 }
 

@@ -5,10 +5,10 @@ use crate::instance::{Instance, SeriesHeader};
 use crate::limits::Limits;
 use crate::reason::{Reason, ReasonCode};
 
-use super::Slice;
 use super::kernel::{Sharpness, sharpness};
 use super::stacks::FrameStack;
 use super::words::{ContrastWord, Words, names_an_agent};
+use super::{Object, Slice};
 
 /// Thinner or thicker slices are not looked at, mm.
 const THICKNESS_MM: std::ops::RangeInclusive<f64> = 0.4..=10.0;
@@ -284,9 +284,9 @@ impl HeaderVerdict {
     }
 
     /// Judges a series without any frame that has a place in the patient.
-    pub(super) fn without_stack(instances: &[&Instance]) -> Self {
+    pub(super) fn without_stack(objects: &[Object<'_>]) -> Self {
         let mut findings = Findings::default();
-        if let Some(instance) = instances.first()
+        if let Some(Object { instance, .. }) = objects.first()
             && judge_modality(&mut findings, instance)
             && judge_image_type(&mut findings, instance, &instance.series.image_type)
         {
@@ -294,7 +294,7 @@ impl HeaderVerdict {
                 ReasonCode::MissingGeometry,
                 format!(
                     "None of {} objects has a usable position, orientation and pixel spacing.",
-                    instances.len()
+                    objects.len()
                 ),
             );
         }

@@ -12,15 +12,17 @@ mod scans;
 pub(crate) mod stacks;
 mod words;
 
+use std::cmp::Ordering;
 use std::collections::BTreeMap;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::instance::{FrameHeader, Instance};
 use crate::limits::Limits;
 use crate::reason::{Reason, ReasonCode};
 use crate::uid::Uid;
 
+pub(crate) use distinct::Object;
 use distinct::{Distinct, distinct};
 use header::HeaderVerdict;
 use kernel::Sharpness;
@@ -29,7 +31,7 @@ use stacks::{FrameStack, SeriesStacks, stacks_of};
 pub use scans::{Scan, is_part_of_another_scan, scans_of};
 
 /// What was decided about one series. Goes into the result as it is.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SeriesVerdict {
     /// Series Instance UID.
     pub uid: Uid,
@@ -46,9 +48,21 @@ pub struct Slice<'a> {
     pub instance: &'a Instance,
     /// Zero-based frame of it.
     pub frame_index: usize,
+    /// The object's place in the order of receipt. It counts only among objects of one SOP Instance
+    /// UID that lie at one place.
+    pub(crate) received: usize,
 }
 
 impl<'a> Slice<'a> {
+    /// A frame of an object whose time of receipt does not matter.
+    pub fn of(instance: &'a Instance, frame_index: usize) -> Self {
+        Self {
+            instance,
+            frame_index,
+            received: 0,
+        }
+    }
+
     /// The frame's header; `None` only for a frame that the object does not have.
     pub(crate) fn frame(&self) -> Option<&'a FrameHeader> {
         self.instance.frames.get(self.frame_index)
@@ -70,14 +84,27 @@ impl<'a> Slice<'a> {
         }
     }
 
-    /// An order that does not depend on which object came first, also where UIDs are shared.
-    pub(crate) fn name(&self) -> (&'a str, usize, &'a std::path::Path) {
-        let instance = self.instance;
-        (
-            instance.sop_instance_uid.as_str(),
-            self.frame_index,
-            &instance.path,
-        )
+    /// An order by names: it depends on which object was received first only where two have one SOP
+    /// Instance UID and lie at one place.
+    pub(crate) fn compare_names(&self, other: &Self) -> Ordering {
+        let name = |slice: &Self| (slice.instance.sop_instance_uid.as_str(), slice.frame_index);
+        let place = |slice: &Self| {
+            let frame = slice.frame();
+            let corner = frame
+                .and_then(|frame| frame.position_mm)
+                .unwrap_or_default();
+            let [row, column] = frame
+                .and_then(|frame| frame.orientation)
+                .unwrap_or_default();
+            [corner, row, column].concat()
+        };
+        name(self)
+            .cmp(&name(other))
+            .then_with(|| {
+                let places = place(self).into_iter().zip(place(other));
+                places.fold(Ordering::Equal, |order, (a, b)| order.then(a.total_cmp(&b)))
+            })
+            .then_with(|| self.received.cmp(&other.received))
     }
 }
 
@@ -137,7 +164,8 @@ pub struct Candidates<'a> {
     pub repeated: BTreeMap<&'a Uid, Vec<Reason>>,
 }
 
-/// The stacks of a study's series. The order of `instances` does not matter.
+/// The stacks of a study's series. `instances` come in the order of receipt, which matters only
+/// where two objects of one SOP Instance UID and other content lie at one place.
 ///
 /// Objects with the same SOP Instance UID and the same content count once.
 pub fn candidates<'a>(instances: &'a [Instance], limits: &Limits) -> Candidates<'a> {
@@ -146,16 +174,16 @@ pub fn candidates<'a>(instances: &'a [Instance], limits: &Limits) -> Candidates<
         mut repeated,
         shared,
     } = distinct(instances);
-    let mut series: BTreeMap<&Uid, Vec<&Instance>> = BTreeMap::new();
-    for instance in kept {
+    let mut series: BTreeMap<&Uid, Vec<Object<'_>>> = BTreeMap::new();
+    for object in kept {
         series
-            .entry(&instance.series_uid)
+            .entry(&object.instance.series_uid)
             .or_default()
-            .push(instance);
+            .push(object);
     }
     let mut list: Vec<Candidate<'a>> = series
         .into_iter()
-        .flat_map(|(uid, instances)| candidates_of_series(uid, &instances, limits))
+        .flat_map(|(uid, objects)| candidates_of_series(uid, &objects, limits))
         .collect();
     for (series_uid, reason) in shared {
         for candidate in list.iter_mut().filter(|one| one.series_uid == series_uid) {
@@ -169,13 +197,13 @@ pub fn candidates<'a>(instances: &'a [Instance], limits: &Limits) -> Candidates<
 
 fn candidates_of_series<'a>(
     uid: &'a Uid,
-    instances: &[&'a Instance],
+    objects: &[Object<'a>],
     limits: &Limits,
 ) -> Vec<Candidate<'a>> {
     let SeriesStacks {
         stacks,
         without_geometry,
-    } = stacks_of(instances);
+    } = stacks_of(objects);
     let mut candidates: Vec<Candidate<'a>> = stacks
         .iter()
         .enumerate()
@@ -185,9 +213,9 @@ fn candidates_of_series<'a>(
         })
         .collect();
     if candidates.is_empty() {
-        let verdict = HeaderVerdict::without_stack(instances);
+        let verdict = HeaderVerdict::without_stack(objects);
         candidates.push(candidate(uid, 0, None, verdict));
-    } else if let Some(reason) = missing_geometry(&without_geometry, instances) {
+    } else if let Some(reason) = missing_geometry(&without_geometry, objects) {
         for candidate in &mut candidates {
             candidate.incomplete.push(reason.clone());
         }
@@ -246,9 +274,12 @@ fn tenths(length_mm: f64) -> u64 {
     tenths
 }
 
-fn missing_geometry(without: &[Slice<'_>], instances: &[&Instance]) -> Option<Reason> {
+fn missing_geometry(without: &[Slice<'_>], objects: &[Object<'_>]) -> Option<Reason> {
     let first = without.first()?;
-    let frames: usize = instances.iter().map(|instance| instance.frames.len()).sum();
+    let frames: usize = objects
+        .iter()
+        .map(|object| object.instance.frames.len())
+        .sum();
     Some(Reason::new(
         ReasonCode::MissingGeometry,
         format!(

@@ -92,7 +92,7 @@ fn told_apart<'a>(mut slices: Vec<Geometry<'a>>, tell_tales: &[TellTale]) -> Vec
 pub(super) fn by_place(a: &Geometry<'_>, b: &Geometry<'_>) -> Ordering {
     a.along_mm
         .total_cmp(&b.along_mm)
-        .then_with(|| a.name().cmp(&b.name()))
+        .then_with(|| a.slice.compare_names(&b.slice))
 }
 
 /// Whether two of `slices`, in order, lie at one place.

@@ -2,12 +2,12 @@
 //! pass over the head. Reads headers only.
 
 use crate::direction::{Directions, dot};
-use crate::instance::{FrameHeader, Instance, PixelHeader};
+use crate::instance::{FrameHeader, PixelHeader};
 use crate::reason::{Reason, ReasonCode};
 
-use super::Slice;
 use super::header::{HeaderKinds, SliceVerdict};
 use super::passes::{Pass, by_place, passes};
+use super::{Object, Slice};
 
 /// Directions further apart than this are not one stack, degrees; a little wider than what
 /// `volume` takes.
@@ -92,11 +92,6 @@ impl<'a> Geometry<'a> {
     pub(super) fn image_type(&self) -> &'a [String] {
         self.slice.image_type()
     }
-
-    /// An order that does not depend on which object came first.
-    pub(super) fn name(&self) -> (&'a str, usize, &'a std::path::Path) {
-        self.slice.name()
-    }
 }
 
 /// Frames that are alike, and what the header says of each of them.
@@ -106,13 +101,13 @@ struct Group<'a> {
     slices: Vec<Geometry<'a>>,
 }
 
-/// Sorts the frames of `instances`, all of one series, into stacks; largest first.
-pub(crate) fn stacks_of<'a>(instances: &[&'a Instance]) -> SeriesStacks<'a> {
+/// Sorts the frames of `objects`, all of one series, into stacks; largest first.
+pub(crate) fn stacks_of<'a>(objects: &[Object<'a>]) -> SeriesStacks<'a> {
     let mut result = SeriesStacks::default();
     let mut kinds = HeaderKinds::default();
     let mut groups: Vec<Group<'a>> = Vec::new();
-    let compares_frames = has_frames_of_reference(instances);
-    for slice in instances.iter().flat_map(|instance| frames_of(instance)) {
+    let compares_frames = has_frames_of_reference(objects);
+    for slice in objects.iter().flat_map(Object::slices) {
         let Some(geometry) = Geometry::of(slice) else {
             result.without_geometry.push(slice);
             continue;
@@ -144,14 +139,14 @@ pub(crate) fn stacks_of<'a>(instances: &[&'a Instance]) -> SeriesStacks<'a> {
 
 /// Whether Frame of Reference UIDs mean something: a writer that gives nearly each object one of
 /// its own means nothing by them.
-fn has_frames_of_reference(instances: &[&Instance]) -> bool {
-    let mut uids: Vec<&str> = instances
+fn has_frames_of_reference(objects: &[Object<'_>]) -> bool {
+    let mut uids: Vec<&str> = objects
         .iter()
-        .map(|instance| instance.series.frame_of_reference_uid.as_str())
+        .map(|object| object.instance.series.frame_of_reference_uid.as_str())
         .collect();
     uids.sort_unstable();
     uids.dedup();
-    2 * uids.len() <= instances.len()
+    2 * uids.len() <= objects.len()
 }
 
 impl<'a> Group<'a> {
@@ -230,13 +225,6 @@ fn in_order(mut group: Vec<Geometry<'_>>) -> Vec<PlacedSlice<'_>> {
             along_mm: geometry.along_mm,
         })
         .collect()
-}
-
-fn frames_of(instance: &Instance) -> impl Iterator<Item = Slice<'_>> {
-    (0..instance.frames.len()).map(move |frame_index| Slice {
-        instance,
-        frame_index,
-    })
 }
 
 /// The slices' normal, turned towards the head (PS3.3 C.7.6.2.1.1: z grows that way).

@@ -15,6 +15,7 @@ pub(crate) fn head_slice(series: u32, index: u32) -> Instance {
         transfer_syntax_uid: uid("1.2.840.10008.1.2.1".to_owned()),
         content: None,
         path: PathBuf::from(format!("{series}/{index}.dcm")),
+        instance_number: Some(i64::from(index)),
         study: crate::instance::StudyHeader::default(),
         series: SeriesHeader {
             modality: "CT".to_owned(),

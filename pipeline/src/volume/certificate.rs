@@ -1,11 +1,11 @@
 //! What was found out about a series' geometry, and what was done about it.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::reason::Reason;
 
 /// The geometry part of a result.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct GeometryCertificate {
     /// Distinct slices that the volume was made of.
     pub slices: usize,

@@ -4,16 +4,18 @@
 //! centres. *Patient* space is DICOM's: millimetres, x to the patient's left, y to the back,
 //! z to the head (PS3.3 C.7.6.2.1.1). A conversion is named `target_from_source`.
 
+use serde::{Deserialize, Serialize};
+
 /// A point in voxel space: column, row, slice. Fractions lie between voxel centres.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct VoxelPoint(pub [f64; 3]);
 
 /// A point in patient space, mm: x left, y posterior, z head.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct PatientPoint(pub [f64; 3]);
 
 /// An orthogonal, evenly spaced lattice.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Grid {
     /// Centre of voxel (0, 0, 0), mm.
     pub origin_mm: PatientPoint,

@@ -15,8 +15,9 @@ pub use grid::{Grid, PatientPoint, VoxelPoint};
 
 use ndarray::{Array3, Axis};
 use rayon::prelude::*;
+use serde::{Deserialize, Serialize};
 
-use crate::decode;
+use crate::decode::{self, Decoding};
 use crate::limits::Limits;
 use crate::reason::{Reason, ReasonCode};
 use crate::series::Slice;
@@ -57,7 +58,7 @@ impl Volume {
 }
 
 /// Where a received slice lies in the volume.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct SourceSlice {
     /// The object.
     pub sop_instance_uid: Uid,
@@ -65,6 +66,8 @@ pub struct SourceSlice {
     pub frame_index: usize,
     /// Position along the volume's slice axis, in voxels.
     pub slice_position: f64,
+    /// Centre of its first voxel as received: Image Position (Patient) (0020,0032).
+    pub position_mm: PatientPoint,
 }
 
 /// Why slices do not become a volume.
@@ -86,7 +89,7 @@ impl VolumeError {
 /// Makes a volume of `slices`, in whatever order they come, and says what was found.
 ///
 /// Slices are ordered by position. Of several at one place one is kept (the later acquisition, then
-/// the lower SOP Instance UID); with other pixels at more than a few places it is not known what
+/// the lower SOP Instance UID, then the first received); with other pixels at more than a few places it is not known what
 /// belongs together. A minority that cannot be decoded is left out and named. Tilt is
 /// sheared out and uneven gaps are resampled; otherwise voxels are the decoded pixels themselves.
 /// The result depends neither on the order of `slices` nor on the number of threads.
@@ -98,11 +101,12 @@ impl VolumeError {
 /// memory is taken.
 pub fn build(
     slices: &[Slice<'_>],
-    limits: &Limits,
+    decoding: Decoding<'_>,
 ) -> Result<(Volume, GeometryCertificate), VolumeError> {
+    let limits = decoding.limits;
     let mut stack = Stack::arrange(slices, limits)?;
     Geometry::of(&stack, limits)?;
-    let (stacked, mut warnings) = read_pixels(&mut stack, limits)?;
+    let (stacked, mut warnings) = read_pixels(&mut stack, decoding)?;
     let geometry = Geometry::of(&stack, limits)?;
     warnings.extend(geometry.warnings(&stack));
     let hounsfield = if geometry.lattice.moves {
@@ -219,6 +223,7 @@ impl<'a> Geometry<'a> {
                 sop_instance_uid: placed.slice.instance.sop_instance_uid.clone(),
                 frame_index: placed.slice.frame_index,
                 slice_position: self.lattice.slice_position(placed, &self.slices[0]),
+                position_mm: PatientPoint(placed.position_mm),
             })
             .collect()
     }
@@ -271,17 +276,17 @@ struct Lost {
 /// places without pixels out of `stack`.
 fn read_pixels(
     stack: &mut Stack<'_>,
-    limits: &Limits,
+    decoding: Decoding<'_>,
 ) -> Result<(Array3<i16>, Vec<Reason>), VolumeError> {
     let count = stack.places.len();
     let mut planes = Array3::zeros((count, stack.rows, stack.columns));
-    let verdicts = decode::stack_hounsfield(&stack.slices(), limits, &mut planes);
+    let verdicts = decode::stack_hounsfield(&stack.slices(), decoding, &mut planes);
     let outcomes: Vec<PlaceOutcome> = stack
         .places
         .par_iter_mut()
         .zip(planes.axis_iter_mut(Axis(0)))
         .zip(verdicts)
-        .map(|((place, mut plane), verdict)| settle(place, &mut plane, verdict, limits))
+        .map(|((place, mut plane), verdict)| settle(place, &mut plane, verdict, decoding))
         .collect();
     let lost: Vec<Lost> = outcomes
         .iter()
@@ -295,7 +300,7 @@ fn read_pixels(
     if lost.is_empty() {
         return Ok((planes, warnings));
     }
-    check_loss(&lost, count, limits)?;
+    check_loss(&lost, count, decoding.limits)?;
     warnings.extend(loss_warnings(&lost, count));
     let kept: Vec<usize> = (0..count)
         .filter(|place| lost.iter().all(|lost| lost.place != *place))
@@ -322,7 +327,7 @@ fn settle(
     place: &mut Place<'_>,
     plane: &mut ndarray::ArrayViewMut2<'_, i16>,
     verdict: Result<(), Reason>,
-    limits: &Limits,
+    decoding: Decoding<'_>,
 ) -> PlaceOutcome {
     let mut outcome = PlaceOutcome {
         lost: verdict.err(),
@@ -330,7 +335,7 @@ fn settle(
         other: 0,
     };
     for claim in 1..place.claims.len() {
-        let decoded = decode::frame_hounsfield(&place.claims[claim].slice, limits);
+        let decoded = decode::frame_hounsfield(&place.claims[claim].slice, decoding);
         match decoded {
             Ok(pixels) if outcome.lost.is_some() && pixels.dim() == plane.dim() => {
                 plane.assign(&pixels);

@@ -3,6 +3,8 @@
 //! Nothing here reads pixels. Distances *along* are millimetres along the slices' normal, feet to
 //! head; *beside* are millimetres along a row and down a column.
 
+use std::cmp::Reverse;
+
 use crate::direction::{Directions, dot};
 use crate::limits::Limits;
 use crate::reason::ReasonCode;
@@ -32,6 +34,7 @@ pub(super) struct Axes {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Placed<'a> {
     pub(super) slice: Slice<'a>,
+    pub(super) position_mm: [f64; 3],
     /// mm along the normal from the patient's origin.
     pub(super) along_mm: f64,
     /// mm along a row and down a column from the patient's origin to the first voxel.
@@ -86,7 +89,7 @@ impl<'a> Stack<'a> {
     pub(super) fn arrange(slices: &[Slice<'a>], limits: &Limits) -> Result<Self, VolumeError> {
         let mut slices = slices.to_vec();
         // One canonical order first: the result must not depend on the order of arrival.
-        slices.sort_by(|a, b| a.name().cmp(&b.name()));
+        slices.sort_by(Slice::compare_names);
         let geometries = geometries(&slices)?;
         let Some(first) = geometries.first() else {
             return Err(too_few(0, limits));
@@ -281,6 +284,7 @@ fn places<'a>(geometries: &[Geometry<'a>], axes: &Axes) -> Vec<Place<'a>> {
         .iter()
         .map(|geometry| Placed {
             slice: geometry.slice,
+            position_mm: geometry.position_mm,
             along_mm: dot(&geometry.position_mm, &axes.normal),
             beside_mm: [
                 dot(&geometry.position_mm, &axes.row),
@@ -311,17 +315,14 @@ fn places<'a>(geometries: &[Geometry<'a>], axes: &Axes) -> Vec<Place<'a>> {
 }
 
 /// Of slices at one place the later acquisition comes first (a repeat after motion), then the
-/// lower UID.
-fn preference<'a>(placed: &Placed<'a>) -> (std::cmp::Reverse<Option<i64>>, &'a str, usize) {
+/// lower UID, and of those with one UID the first received.
+fn preference<'a>(placed: &Placed<'a>) -> (Reverse<Option<i64>>, &'a str, usize, usize) {
     let slice = placed.slice;
-    let acquisition = slice
-        .instance
-        .frames
-        .get(slice.frame_index)
-        .and_then(|frame| frame.acquisition_number);
+    let frame = slice.frame();
     (
-        std::cmp::Reverse(acquisition),
+        Reverse(frame.and_then(|frame| frame.acquisition_number)),
         slice.instance.sop_instance_uid.as_str(),
         slice.frame_index,
+        slice.received,
     )
 }

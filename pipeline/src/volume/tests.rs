@@ -15,11 +15,11 @@ fn heights(count: u32, step_mm: f64) -> Vec<f64> {
 }
 
 fn built(stack: &TestStack) -> (Volume, GeometryCertificate) {
-    build(&stack.slices(), &Limits::default()).unwrap()
+    build(&stack.slices(), Decoding::afresh(&Limits::default())).unwrap()
 }
 
 fn error_of(stack: &TestStack) -> Reason {
-    build(&stack.slices(), &Limits::default())
+    build(&stack.slices(), Decoding::afresh(&Limits::default()))
         .unwrap_err()
         .reason
 }
@@ -93,7 +93,7 @@ fn positions_order_slices_and_not_instance_numbers_or_arrival() {
     let mut shuffled = stack.slices();
     shuffled.reverse();
     shuffled.swap(0, 3);
-    let (volume, certificate) = build(&shuffled, &Limits::default()).unwrap();
+    let (volume, certificate) = build(&shuffled, Decoding::afresh(&Limits::default())).unwrap();
     assert_eq!(volume.hounsfield, straight.hounsfield);
     assert_eq!(volume.sources, straight.sources);
     assert_eq!(codes(&certificate), [ReasonCode::InstanceNumbersOutOfOrder]);
@@ -413,7 +413,10 @@ fn too_few_too_many_and_too_large_are_refused() {
     };
     let refused = |heights_mm: &[f64]| {
         let stack = StackPlan::axial(4, 1.0, heights_mm).write(ramp);
-        build(&stack.slices(), &limits).unwrap_err().reason.code
+        build(&stack.slices(), Decoding::afresh(&limits))
+            .unwrap_err()
+            .reason
+            .code
     };
     assert_eq!(refused(&[]), ReasonCode::TooFewSlices);
     assert_eq!(refused(&[1.0]), ReasonCode::TooFewSlices);

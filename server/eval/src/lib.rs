@@ -52,7 +52,7 @@ pub struct SliceAnswer {
 impl SliceAnswer {
     /// What the network said of the slab that covers each received slice's middle.
     pub fn of(analysis: &Analysis) -> Vec<Self> {
-        let (Some(map), Some(volume)) = (&analysis.map, &analysis.volume) else {
+        let (Some(map), Some(volume)) = (analysis.map(), &analysis.volume) else {
             return Vec::new();
         };
         let answer = |source| {

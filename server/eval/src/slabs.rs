@@ -9,6 +9,7 @@ use std::path::Path;
 
 use anyhow::Context;
 use ndarray::{Array4, Axis};
+use pipeline::decode::Decoding;
 use pipeline::instance::Instance;
 use pipeline::limits::Limits;
 use pipeline::prepare::{InputContract, ModelInput, Window, prepare_centred};
@@ -62,7 +63,7 @@ pub fn write_study(
     contract: &InputContract,
     limits: &Limits,
 ) -> anyhow::Result<Option<String>> {
-    let mut scans = StudyScans::of(study.instances, limits);
+    let mut scans = StudyScans::of(study.instances, Decoding::afresh(limits));
     // A network learns from the scan that suits best.
     let first = scans.next_scan();
     let incomplete = first.as_ref().map(|scan| scan.incomplete.clone());

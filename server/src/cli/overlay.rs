@@ -31,12 +31,12 @@ pub(super) fn write_pictures(
     uid: &Uid,
     analysis: &Analysis,
 ) -> anyhow::Result<Vec<PathBuf>> {
-    let (Some(map), Some(volume)) = (&analysis.map, &analysis.volume) else {
+    let (Some(map), Some(volume)) = (analysis.map(), &analysis.volume) else {
         return Ok(Vec::new());
     };
     let mut written = Vec::new();
     for finding in analysis.report.findings.iter().filter(|one| one.present) {
-        for (index, picture) in pictures(finding, map, volume).into_iter().enumerate() {
+        for (index, picture) in pictures(finding, &map, volume).into_iter().enumerate() {
             // A UID is digits and dots, so it cannot lead out of the folder.
             let name = format!("{uid}_{}_{}.png", finding.kind.as_str(), index + 1);
             let path = folder.join(name);
@@ -175,6 +175,7 @@ mod tests {
             sop_instance_uid: Uid::new(&format!("1.{index}")).unwrap(),
             frame_index: 0,
             slice_position: f64::from(index),
+            position_mm: PatientPoint([0.0; 3]),
         };
         let volume = Volume {
             hounsfield,

@@ -10,6 +10,7 @@ use clap::Args;
 use models::analysis::{Analysis, Stage, Watch, analyse};
 use models::report::ReportState;
 use models::runtime::{LoadError, Network};
+use pipeline::decode::Decoding;
 use pipeline::limits::Limits;
 use pipeline::reason::Reason;
 use pipeline::uid::Uid;
@@ -142,7 +143,7 @@ pub(super) fn analyse_study(
         entered,
     };
     let network = network.as_mut().map_err(|reason| &*reason);
-    analyse(study.objects(), network, limits, watch)
+    analyse(study.objects(), network, Decoding::afresh(limits), watch)
 }
 
 fn write_out(
