@@ -233,11 +233,12 @@ impl Config {
 }
 
 /// Settings for which 0 means something.
-const MAY_BE_0: [&str; 6] = [
+const MAY_BE_0: [&str; 7] = [
     "assembly.quiet_seconds",
     "dicom.object_bytes_per_second_min",
     "dicom.stop_seconds_max",
     "http.upload_bytes_per_second_min",
+    "storage.decoded_bytes_max",
     "storage.free_bytes_reserve",
     "storage.scrub_bytes_per_second",
 ];

@@ -26,9 +26,10 @@ use crate::http::{self, AppState};
 use crate::intake::Intake;
 use crate::scp;
 use crate::scrub;
-use crate::studies::{self, StartError, Studies};
+use crate::studies::{Studies, StudiesOptions};
 use crate::telemetry::{self, FilterError};
-use crate::worker::{Inference, MakeAnalyse};
+use crate::worker::{DecodedFolder, Launch, WorkerSettings, WorkersOptions, launch_process};
+use store::artefacts::ArtefactStore;
 use store::objects::{ObjectStore, RecoveredObject, StoreError};
 use store::state::{Durability, FoundFile, State, StateError};
 
@@ -69,9 +70,6 @@ pub enum ServiceError {
     /// The database cannot be opened.
     #[error(transparent)]
     State(#[from] StateError),
-    /// The studies cannot be taken up.
-    #[error(transparent)]
-    Studies(#[from] StartError),
     /// A port cannot be listened on.
     #[error(
         "cannot listen for {what} on {address}: {cause}. {}",
@@ -217,12 +215,11 @@ impl Service {
     ///
     /// [`ServiceError`]; then nothing runs.
     pub async fn start(config: Config, clock: Clock) -> Result<Self, ServiceError> {
-        let health = Health::default();
-        let make = inference(&config, &clock, &health);
-        Self::start_with(config, clock, health, make).await
+        let launch: Launch = Arc::new(launch_process);
+        Self::start_with(config, clock, launch).await
     }
 
-    /// [`Service::start`] with an analysis of the caller's, for tests.
+    /// [`Service::start`] with workers of the caller's, for tests.
     ///
     /// # Errors
     ///
@@ -230,9 +227,9 @@ impl Service {
     pub async fn start_with(
         config: Config,
         clock: Clock,
-        health: Health,
-        make_analyse: MakeAnalyse,
+        launch: Launch,
     ) -> Result<Self, ServiceError> {
+        let health = Health::default();
         telemetry::start_metrics();
         warn_of_open_doors(&config);
         let store = open_store(&config).await?;
@@ -249,16 +246,18 @@ impl Service {
         find_files(&store, &state).await?;
         let intake = Intake::new(store, state.clone(), sender, INTAKE_WAIT);
         let events = Events::new(clock.clone());
-        let parts = studies::Parts {
+        let options = StudiesOptions {
             assembly: config.assembly.clone(),
             limits: config.limits.clone(),
             clock: clock.clone(),
             state: state.clone(),
             events: events.clone(),
-            make_analyse,
-            workers: config.model.workers(),
+            artefacts: open_artefacts(&config)?,
+            workers: workers(&config, launch, &health),
+            attempts_max: config.model.analysis_attempts_max.into(),
+            study_time_max: Duration::from_secs(config.model.analysis_seconds_max),
         };
-        let studies = Studies::start(parts, receiver).await?;
+        let studies = Studies::start(options, receiver).await?;
         let parts = http::Parts {
             intake,
             state: state.clone(),
@@ -355,17 +354,27 @@ fn joined(ended: Result<Result<(), ServiceError>, JoinError>) -> Result<(), Serv
     ended.unwrap_or_else(|error| Err(ServiceError::System(io::Error::other(error))))
 }
 
-fn inference(config: &Config, clock: &Clock, health: &Health) -> MakeAnalyse {
-    let (model, limits) = (config.model.clone(), config.limits.clone());
-    let (clock, health) = (clock.clone(), health.clone());
-    Arc::new(move || {
-        Box::new(Inference::new(
-            model.clone(),
-            limits.clone(),
-            clock.clone(),
-            health.clone(),
-        ))
-    })
+fn workers(config: &Config, launch: Launch, health: &Health) -> WorkersOptions {
+    WorkersOptions {
+        count: config.model.workers(),
+        launch,
+        settings: WorkerSettings {
+            model: config.model.clone(),
+            limits: config.limits.clone(),
+            log: config.log.clone(),
+            decoded: DecodedFolder {
+                path: config.data_dir.join("decoded"),
+                bytes_max: config.storage.decoded_bytes_max,
+            },
+        },
+        study_time_max: Duration::from_secs(config.model.analysis_seconds_max),
+        health: health.clone(),
+    }
+}
+
+fn open_artefacts(config: &Config) -> Result<ArtefactStore, ServiceError> {
+    let path = config.data_dir.join("artefacts");
+    ArtefactStore::open(&path).map_err(|cause| ServiceError::DataFolder { path, cause })
 }
 
 async fn open_store(config: &Config) -> Result<ObjectStore, ServiceError> {

@@ -19,6 +19,9 @@ pub struct StorageConfig {
     /// How fast kept objects are read again and compared with their hashes, bytes each second: a
     /// round over all of them, then the next. 0: they are not.
     pub scrub_bytes_per_second: u64,
+    /// Most decoded slices that are kept on the data folder's disk, bytes: compressed ones are decoded
+    /// while others still come. 0: none are.
+    pub decoded_bytes_max: u64,
 }
 
 impl Default for StorageConfig {
@@ -26,12 +29,13 @@ impl Default for StorageConfig {
         Self {
             free_bytes_reserve: StoreLimits::default().free_bytes_reserve,
             scrub_bytes_per_second: 2 << 20,
+            decoded_bytes_max: 4 << 30,
         }
     }
 }
 
 /// Which model runs, and with how many workers.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct ModelConfig {
     /// ONNX Runtime's shared library; unset: looked for in the usual places.
@@ -40,6 +44,22 @@ pub struct ModelConfig {
     pub card: Option<PathBuf>,
     /// Studies analysed at the same time, 1 to 64; unset: half of the machine's cores, at least 1.
     pub workers: Option<usize>,
+    /// Longest time for one study, seconds; a worker that takes longer is ended.
+    pub analysis_seconds_max: u64,
+    /// Workers that may be lost under a study before it ends as not analysed.
+    pub analysis_attempts_max: u32,
+}
+
+impl Default for ModelConfig {
+    fn default() -> Self {
+        Self {
+            library: None,
+            card: None,
+            workers: None,
+            analysis_seconds_max: 300,
+            analysis_attempts_max: 2,
+        }
+    }
 }
 
 /// When a study counts as received.

@@ -3,6 +3,7 @@
 use axum::Json;
 use axum::extract::{Path, Query, State};
 use axum::http::StatusCode;
+use models::report::StudyReport;
 use pipeline::uid::Uid;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -266,7 +267,7 @@ pub(super) async fn report(
     State(app): State<AppState>,
     Reader(scope): Reader,
     Path((study_uid, generation)): Path<(String, String)>,
-) -> Result<Json<serde_json::Value>, Problem> {
+) -> Result<Json<StudyReport>, Problem> {
     let uid = checked_uid(&study_uid)?;
     let generation = generation.parse().map_err(|_error| {
         Problem::bad_request(

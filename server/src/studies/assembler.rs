@@ -5,7 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use pipeline::assembly::{StudyEvent, StudyState as Phase};
+use pipeline::assembly::{Phase, StudyEvent};
+use pipeline::decode::is_slow;
 use pipeline::instance::{Instance, StudyHeader};
 use pipeline::limits::Limits;
 use pipeline::patient::Identity;
@@ -19,12 +20,12 @@ use tokio::time::{Instant, sleep_until};
 
 use super::life::Check;
 use super::scan::{Scanned, ScannedObject, scan, scan_found};
-use super::study::{Added, INTERRUPTIONS_MAX, Objects, Place, Study};
-use super::{Parts, stop_time_max};
+use super::study::{Added, INTERRUPTIONS_MAX, Place, Study, StudyHeaders};
+use super::{StudiesOptions, stop_time_max};
 use crate::events::What;
 use crate::intake::{Announced, IntakeEvent};
 use crate::telemetry;
-use crate::worker::{Done, Workers};
+use crate::worker::{JobEnd, Workers};
 use store::receipt::Receipt;
 use store::state::{
     Changes, FoundFile, ObjectRow, Problem, Scope, StateError, StudyRow, StudyState,
@@ -40,7 +41,7 @@ const GATHER_TIME: Duration = Duration::from_millis(10);
 
 /// See the module above.
 pub(super) struct Assembler {
-    pub(super) parts: Parts,
+    pub(super) parts: StudiesOptions,
     pub(super) limits: Arc<Limits>,
     pub(super) workers: Workers,
     /// Studies that are not at their end.
@@ -78,7 +79,7 @@ pub(super) struct Turn {
 }
 
 impl Assembler {
-    pub(super) async fn new(parts: Parts, workers: Workers) -> Result<Self, StateError> {
+    pub(super) async fn new(parts: StudiesOptions, workers: Workers) -> Result<Self, StateError> {
         Ok(Self {
             internal_id_last: parts.state.studies().internal_id_max().await?,
             arrival_last: first_arrival(&parts).await?,
@@ -101,8 +102,14 @@ impl Assembler {
     /// Takes up what was left at the last stop: studies that are not at their end or had no model,
     /// and objects that were acknowledged but not written into the database.
     pub(super) async fn recover(&mut self) -> Result<(), StateError> {
+        let jobs = self.parts.state.jobs().all().await?;
+        let attempts: BTreeMap<Uid, i64> = jobs
+            .into_iter()
+            .map(|job| (job.study_uid, job.attempts))
+            .collect();
         for row in self.parts.state.studies().unfinished().await? {
-            self.take_up(row).await;
+            let attempts = attempts.get(&row.study_uid).copied().unwrap_or(0);
+            self.take_up(row, attempts).await;
         }
         let studies = self.open.len();
         let mut objects = 0;
@@ -132,7 +139,7 @@ impl Assembler {
         self.end_turn().await;
     }
 
-    async fn take_up(&mut self, row: StudyRow) {
+    async fn take_up(&mut self, row: StudyRow, attempts: i64) {
         let uid = row.study_uid.clone();
         let interrupted = row.state == StudyState::Analysing;
         let phase = match row.state {
@@ -140,6 +147,7 @@ impl Assembler {
             _ => Phase::Queued,
         };
         let mut study = Study::parked(row, phase);
+        study.attempts = attempts;
         if let Phase::Settling { until } = phase {
             study.objects = Some(self.read_objects(&uid).await);
             self.open.insert(uid.clone(), study);
@@ -166,7 +174,7 @@ impl Assembler {
     pub(super) async fn run(
         mut self,
         mut intake: Receiver<IntakeEvent>,
-        mut done: UnboundedReceiver<Done>,
+        mut ends: UnboundedReceiver<JobEnd>,
         mut stop: oneshot::Receiver<()>,
     ) {
         let mut batch = Vec::new();
@@ -180,7 +188,7 @@ impl Assembler {
                     gather_until = Instant::now() + GATHER_TIME;
                     self.receive(std::mem::take(&mut batch)).await;
                 }
-                Some(done) = done.recv() => self.take_result(done).await,
+                Some(end) = ends.recv() => self.take_end(end).await,
                 Some(Ok(check)) = self.checks.join_next() => self.take_check(&check),
                 () = self.parts.clock.sleep_until(alarm_end), if alarm.is_some() => {
                     self.ring_alarms();
@@ -194,16 +202,16 @@ impl Assembler {
             self.receive(std::mem::take(&mut batch)).await;
             self.end_turn().await;
         }
-        self.wait_for_workers(done).await;
+        self.wait_for_workers(ends).await;
     }
 
     /// Waits for the analyses that run, but not for long: they are done again after a restart.
-    async fn wait_for_workers(&mut self, mut done: UnboundedReceiver<Done>) {
+    async fn wait_for_workers(&mut self, mut ends: UnboundedReceiver<JobEnd>) {
         self.queue.clear();
         let end = self.parts.clock.monotonic() + stop_time_max();
         while self.busy > 0 {
             tokio::select! {
-                Some(done) = done.recv() => self.take_result(done).await,
+                Some(end) = ends.recv() => self.take_end(end).await,
                 () = self.parts.clock.sleep_until(end) => break,
             }
             self.queue.clear();
@@ -255,6 +263,11 @@ impl Assembler {
         if object.row.receipt == Receipt::Mended {
             self.take_mended(object).await;
             return;
+        }
+        if let (Some(_), Ok(instance)) = (object.session, &object.header)
+            && is_slow(instance)
+        {
+            self.workers.prepare(instance);
         }
         if let Some(uid) = object.row.study_uid.clone() {
             self.add_to_study(&uid, &object.row, object.header, object.disagreement);
@@ -484,12 +497,12 @@ impl Assembler {
         }
     }
 
-    async fn read_objects(&self, uid: &Uid) -> Objects {
+    async fn read_objects(&self, uid: &Uid) -> StudyHeaders {
         let state = &self.parts.state;
         let paths = self.insist(|| state.objects().paths_of(uid)).await;
         let refused = self.insist(|| state.problems().refused_of(uid)).await;
         let limits = Arc::clone(&self.limits);
-        let read = spawn_blocking(move || Objects::read(&paths, refused, &limits)).await;
+        let read = spawn_blocking(move || StudyHeaders::read(&paths, refused, &limits)).await;
         read.unwrap_or_default()
     }
 
@@ -543,7 +556,7 @@ fn homeless_description(row: &ObjectRow) -> String {
 }
 
 /// After that of every object that the last run may have given.
-async fn first_arrival(parts: &Parts) -> Result<i64, StateError> {
+async fn first_arrival(parts: &StudiesOptions) -> Result<i64, StateError> {
     let last = parts.state.studies().received_last().await?;
     Ok(last.map_or(0, |at| at.as_microsecond() + 1_000_000))
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use pipeline::assembly::{
-    Action, Completeness, Moment, StudyEvent, StudyState as Phase, step, study_completeness,
+    Action, Completeness, Moment, Phase, StudyEvent, step, study_completeness,
 };
 use pipeline::uid::Uid;
 
@@ -45,6 +45,7 @@ impl Assembler {
                 self.receive_again(uid, true);
                 self.set_alarm(uid, end);
             }
+            Action::QueueAgain => self.enqueue(uid),
             Action::Queue => {
                 let proven = event == StudyEvent::SenderFinished { whole: true };
                 self.complete(uid, proven);
@@ -70,6 +71,7 @@ impl Assembler {
         };
         study.row.state = StudyState::Receiving;
         study.row.interruptions = 0;
+        study.attempts = 0;
         let times = &mut study.row.times;
         *times = StudyTimes {
             received_first: times.received_first,

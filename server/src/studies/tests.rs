@@ -9,26 +9,29 @@ use dicom_dictionary_std::{tags, uids};
 use dicom_object::{FileMetaTableBuilder, InMemDicomObject};
 use jiff::Timestamp;
 use models::analysis::StudyObjects;
-use models::report::{ReportState, StudyReport};
+use models::report::{ModelIdentity, ReportState, StudyReport};
 use models::triage::Priority;
 use pipeline::content::ContentHasher;
+use pipeline::decode::Decoding;
 use pipeline::limits::Limits;
 use pipeline::reason::{Reason, ReasonCode};
 use pipeline::uid::Uid;
 use tokio::sync::{broadcast, mpsc};
 
 use super::study::{INTERRUPTIONS_MAX, Study};
-use super::{Parts, Studies};
+use super::{Studies, StudiesOptions};
 use crate::clock::Clock;
 use crate::config::AssemblyConfig;
 use crate::events::{Event, Events};
 use crate::intake::{Announced, Claim, IntakeEvent};
 use crate::testing::open_state;
-use crate::worker::{Analyse, not_analysed};
+use crate::worker::tests::{launch_thread, options};
+use crate::worker::{Analyse, Answer, WorkersOptions, not_analysed};
+use store::artefacts::ArtefactStore;
 use store::objects::StoredObject;
 use store::receipt::{Channel, Receipt};
 use store::state::{
-    Changes, Durability, FoundFile, ResultSummary, Scope, State, StudyDetails, StudyState,
+    Changes, Durability, FoundFile, ResultSummary, Round, Scope, State, StudyDetails, StudyState,
     WorklistPage,
 };
 
@@ -41,7 +44,7 @@ struct Teller {
 }
 
 impl Analyse for Teller {
-    fn analyse(&mut self, study: StudyObjects<'_>) -> StudyReport {
+    fn analyse(&mut self, study: StudyObjects<'_>, _decoding: Decoding<'_>) -> Answer {
         if let Some(ear) = &self.ear {
             ear.lock().unwrap().recv().unwrap();
         }
@@ -56,11 +59,16 @@ impl Analyse for Teller {
         } else {
             format!("{text}, doubted")
         };
-        StudyReport {
+        let report = StudyReport {
             state: ReportState::Analysed,
             priority: Priority::Urgent,
             ..not_analysed(study.study_uid, vec![Reason::new(ReasonCode::Chosen, text)])
-        }
+        };
+        report.into()
+    }
+
+    fn model(&self) -> Result<ModelIdentity, Reason> {
+        Err(Reason::new(ReasonCode::ModelUnavailable, "a test has none"))
     }
 }
 
@@ -85,6 +93,7 @@ struct Setup {
     assembly: AssemblyConfig,
     limits: Limits,
     workers: usize,
+    study_time_max: Duration,
 }
 
 impl Default for Setup {
@@ -95,6 +104,7 @@ impl Default for Setup {
             assembly: AssemblyConfig::default(),
             limits: Limits::default(),
             workers: 1,
+            study_time_max: Duration::from_mins(1),
         }
     }
 }
@@ -133,14 +143,22 @@ impl Scene {
         let (word, ear) = std::sync::mpsc::channel();
         let ear = setup.held.then(|| Arc::new(std::sync::Mutex::new(ear)));
         let (intake, receiver) = mpsc::channel(1_024);
-        let parts = Parts {
+        let launch = launch_thread(Arc::new(move || Box::new(Teller { ear: ear.clone() })));
+        let mut workers = options(setup.workers, launch, folder);
+        workers.settings.limits = setup.limits.clone();
+        let parts = StudiesOptions {
             assembly: setup.assembly,
             limits: setup.limits,
             clock: clock.clone(),
             state: state.clone(),
             events,
-            make_analyse: Arc::new(move || Box::new(Teller { ear: ear.clone() })),
-            workers: setup.workers,
+            artefacts: ArtefactStore::open(&folder.join("artefacts")).unwrap(),
+            workers: WorkersOptions {
+                study_time_max: setup.study_time_max,
+                ..workers
+            },
+            attempts_max: 2,
+            study_time_max: setup.study_time_max,
         };
         Self {
             folder: folder.to_owned(),
@@ -355,6 +373,15 @@ impl Object<'_> {
     }
 }
 
+fn round(report: &StudyReport, at: Timestamp) -> Round<'_> {
+    Round {
+        generation: 1,
+        report,
+        artefacts: None,
+        at,
+    }
+}
+
 fn page(limit: i64, offset: i64, with_read: bool) -> WorklistPage {
     WorklistPage {
         limit,
@@ -388,7 +415,7 @@ async fn a_study_that_cannot_be_shown_to_be_whole_is_analysed_after_its_quiet_ti
     assert_eq!(scene.told("study_analysed").await["priority"], "urgent");
     let study = scene.until(|study| study.study.state.is_terminal()).await;
     assert_eq!(study.study.state, StudyState::Analysed);
-    assert_eq!(study.report.unwrap()["reasons"][0]["text"], "2 objects");
+    assert_eq!(study.report.unwrap().reasons[0].text, "2 objects");
     assert_eq!(study.study.patient.name, "Doe^Jane");
     assert!(study.study.times.analysed.is_some());
     scene.studies.stop().await;
@@ -410,7 +437,7 @@ async fn a_late_slice_reopens_the_study_and_the_new_result_supersedes_the_old_on
     assert_eq!(scene.told("result_superseded").await["generation"], 1);
     assert_eq!(scene.told("study_analysed").await["generation"], 2);
     let study = scene.until(|study| study.study.state.is_terminal()).await;
-    assert_eq!(study.report.unwrap()["reasons"][0]["text"], "2 objects");
+    assert_eq!(study.report.unwrap().reasons[0].text, "2 objects");
     assert!(study.rounds[0].superseded_at.is_some());
     assert!(study.rounds[1].superseded_at.is_none());
     scene.studies.stop().await;
@@ -774,8 +801,8 @@ async fn patients_that_share_a_study_uid_have_a_row_each_and_both_say_so() {
             .unwrap()
             .unwrap();
         let report = study.report.unwrap();
-        assert_eq!(report["study_uid"], "1.1");
-        assert_eq!(report["reasons"][0]["text"], "2 objects, doubted");
+        assert_eq!(report.study_uid, uid("1.1"));
+        assert_eq!(report.reasons[0].text, "2 objects, doubted");
     }
     let found = rows(&scene.state).await;
     let shared = Some("1.1".to_owned());
@@ -820,7 +847,7 @@ async fn a_sender_that_breaks_off_leaves_a_doubt_until_one_has_finished() {
     scene.quiet();
     let report = scene.until(|study| study.report.is_some()).await.report;
     let report = report.unwrap();
-    assert_eq!(report["reasons"][0]["text"], "1 objects, doubted");
+    assert_eq!(report.reasons[0].text, "1 objects, doubted");
 
     scene.store(2, slice("1.1.1.2")).await;
     scene.told("study_receiving").await;
@@ -834,7 +861,7 @@ async fn a_sender_that_breaks_off_leaves_a_doubt_until_one_has_finished() {
     scene.quiet();
     let says = |study: &StudyDetails, text: &str| {
         let report = study.report.as_ref();
-        report.is_some_and(|report| report["reasons"][0]["text"] == text)
+        report.is_some_and(|report| report.reasons[0].text == text)
     };
     scene.until(|study| says(study, "2 objects")).await;
     scene.studies.stop().await;
@@ -930,7 +957,10 @@ async fn a_study_that_had_no_model_is_analysed_at_the_next_start() {
         study.state = StudyState::NotAnalysed;
         study.result = ResultSummary::of(&report, 1);
         let at = Timestamp::UNIX_EPOCH;
-        state.write_result(&study, 1, &report, at).await.unwrap();
+        state
+            .write_result(&study, &round(&report, at))
+            .await
+            .unwrap();
         state.close().await;
         let mut scene = Scene::start(folder.path()).await;
         if again {
@@ -982,7 +1012,7 @@ async fn of_images_beyond_the_limit_one_is_held_so_that_the_analysis_sees_that_t
         scene.quiet();
         scene.told("study_analysed").await;
         let study = scene.until(|study| study.study.state.is_terminal()).await;
-        assert_eq!(study.report.unwrap()["reasons"][0]["text"], "3 objects");
+        assert_eq!(study.report.unwrap().reasons[0].text, "3 objects");
         scene.studies.stop().await;
         scene.state.close().await;
     }
@@ -1265,6 +1295,6 @@ async fn a_mended_object_has_its_study_analysed_again_and_is_no_conflict() {
         (study.study.counts.objects, study.study.counts.conflicts),
         (1, 0)
     );
-    assert_eq!(study.report.unwrap()["reasons"][0]["text"], "1 objects");
+    assert_eq!(study.report.unwrap().reasons[0].text, "1 objects");
     scene.studies.stop().await;
 }

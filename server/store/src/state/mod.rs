@@ -12,6 +12,7 @@
 
 mod columns;
 mod database;
+mod jobs;
 mod objects;
 mod problems;
 mod record;
@@ -29,9 +30,10 @@ use sqlx::any::{AnyArguments, AnyRow};
 use sqlx::{Any, AnyPool, Connection};
 
 pub use database::Database;
+pub use jobs::{JobRow, Jobs, Lease};
 pub use objects::{FoundFile, KnownObject, ObjectRow, Objects, UnreadableObject};
 pub use problems::{Problem, Problems};
-pub use results::{Marked, ReportRound, Results};
+pub use results::{Marked, ReportRound, Results, Round};
 pub use scope::Scope;
 pub use studies::{
     ObjectCounts, PatientFacts, ResultSummary, Studies, StudyDetails, StudyRow, StudyState,
@@ -214,6 +216,11 @@ impl State {
     /// The results, for reading.
     pub fn results(&self) -> Results<'_> {
         Results(self)
+    }
+
+    /// The jobs, for reading.
+    pub fn jobs(&self) -> Jobs<'_> {
+        Jobs(self)
     }
 
     /// What people should know, for reading.

@@ -1,12 +1,13 @@
 //! Results: a report for each round of analysis, and who has read the newest.
 
+use std::path::{Path, PathBuf};
+
 use jiff::Timestamp;
 use models::report::StudyReport;
 use pipeline::uid::Uid;
-use serde::Deserialize;
 use sqlx::any::AnyRow;
 
-use super::columns::{integer, json, time, time_if_any};
+use super::columns::{bad_row, integer, text, text_if_any, time, time_if_any};
 use super::record::{OnConflict, Record};
 use super::{Durability, ResultSummary, Scope, State, StateError, StudyRow, Transaction};
 
@@ -32,6 +33,19 @@ pub struct ReportRound {
     pub superseded_at: Option<Timestamp>,
 }
 
+/// What one round of analysis gave.
+#[derive(Clone, Copy, Debug)]
+pub struct Round<'a> {
+    /// Which round.
+    pub generation: i64,
+    /// The result.
+    pub report: &'a StudyReport,
+    /// Where its artefacts are kept, if it has any.
+    pub artefacts: Option<&'a Path>,
+    /// When it was there.
+    pub at: Timestamp,
+}
+
 /// The results, for reading.
 #[derive(Clone, Copy, Debug)]
 pub struct Results<'a>(pub(super) &'a State);
@@ -47,13 +61,35 @@ impl Results<'_> {
         scope: Scope,
         uid: &Uid,
         generation: i64,
-    ) -> Result<Option<serde_json::Value>, StateError> {
+    ) -> Result<Option<StudyReport>, StateError> {
         let query = scope.of("SELECT report FROM reports WHERE study_uid = $1 AND generation = $2");
         let query = sqlx::query(query)
             .bind(uid.as_str().to_owned())
             .bind(generation);
         let row = self.0.row(query).await?;
-        row.map(|row| json(&row, "report")).transpose()
+        row.map(|row| report(&row)).transpose()
+    }
+
+    /// Where the artefacts of one round of a study are kept; `None` where there are none.
+    ///
+    /// # Errors
+    ///
+    /// [`StateError`].
+    pub async fn artefacts(
+        self,
+        scope: Scope,
+        uid: &Uid,
+        generation: i64,
+    ) -> Result<Option<PathBuf>, StateError> {
+        let query =
+            scope.of("SELECT artefacts FROM reports WHERE study_uid = $1 AND generation = $2");
+        let query = sqlx::query(query)
+            .bind(uid.as_str().to_owned())
+            .bind(generation);
+        let Some(row) = self.0.row(query).await? else {
+            return Ok(None);
+        };
+        Ok(text_if_any(&row, "artefacts")?.map(|path| self.0.data_dir.join(path)))
     }
 
     /// The newest report of study `uid`.
@@ -61,12 +97,12 @@ impl Results<'_> {
     /// # Errors
     ///
     /// [`StateError`].
-    pub async fn newest(self, uid: &Uid) -> Result<Option<serde_json::Value>, StateError> {
+    pub async fn newest(self, uid: &Uid) -> Result<Option<StudyReport>, StateError> {
         let query = sqlx::query(
             "SELECT report FROM reports WHERE study_uid = $1 ORDER BY generation DESC LIMIT 1",
         );
         let row = self.0.row(query.bind(uid.as_str().to_owned())).await?;
-        row.map(|row| json(&row, "report")).transpose()
+        row.map(|row| report(&row)).transpose()
     }
 
     /// All rounds of study `uid`, oldest first.
@@ -152,43 +188,34 @@ impl State {
     pub async fn write_result(
         &self,
         study: &StudyRow,
-        generation: i64,
-        report: &StudyReport,
-        at: Timestamp,
+        round: &Round<'_>,
     ) -> Result<(), StateError> {
         let mut transaction = self.begin(Durability::PowerCut).await?;
-        transaction
-            .put_report(&study.study_uid, generation, report, at)
-            .await?;
-        transaction
-            .keep_or_take_back_reading(study, generation, report)
-            .await?;
+        transaction.put_report(&study.study_uid, round).await?;
+        transaction.keep_or_take_back_reading(study, round).await?;
         transaction.put_study(study).await?;
+        transaction.end_job(&study.study_uid).await?;
         transaction.commit().await
     }
 }
 
 impl Transaction {
-    async fn put_report(
-        &mut self,
-        uid: &Uid,
-        generation: i64,
-        report: &StudyReport,
-        at: Timestamp,
-    ) -> Result<(), StateError> {
+    async fn put_report(&mut self, uid: &Uid, round: &Round<'_>) -> Result<(), StateError> {
+        let artefacts = round.artefacts.map(|path| self.stored_path(path));
         let supersede = sqlx::query(
             "UPDATE reports SET superseded_at = $1
              WHERE study_uid = $2 AND generation < $3 AND superseded_at IS NULL",
         )
-        .bind(at.as_millisecond())
+        .bind(round.at.as_millisecond())
         .bind(uid.as_str().to_owned())
-        .bind(generation);
+        .bind(round.generation);
         self.run(supersede).await?;
         Record::of("reports")
             .set("study_uid", uid)
-            .set("generation", generation)
-            .set("report", serde_json::to_string(report)?)
-            .set("created_at", at)
+            .set("generation", round.generation)
+            .set("report", round.report.to_stored()?)
+            .set("artefacts", artefacts)
+            .set("created_at", round.at)
             .write(self, OnConflict::Replace(&["study_uid", "generation"]))
             .await?;
         Ok(())
@@ -199,8 +226,7 @@ impl Transaction {
     async fn keep_or_take_back_reading(
         &mut self,
         study: &StudyRow,
-        generation: i64,
-        report: &StudyReport,
+        round: &Round<'_>,
     ) -> Result<(), StateError> {
         let uid = study.study_uid.as_str().to_owned();
         let read: Option<i64> =
@@ -211,12 +237,12 @@ impl Transaction {
         if read.is_none() {
             return Ok(());
         }
-        let query = if self.says_the_same(study, generation, report).await? {
+        let query = if self.says_the_same(study, round).await? {
             "UPDATE reads SET result_generation = $2 WHERE study_uid = $1"
         } else {
             "DELETE FROM reads WHERE study_uid = $1 AND result_generation < $2"
         };
-        self.run(sqlx::query(query).bind(uid).bind(generation))
+        self.run(sqlx::query(query).bind(uid).bind(round.generation))
             .await?;
         Ok(())
     }
@@ -224,8 +250,7 @@ impl Transaction {
     async fn says_the_same(
         &mut self,
         study: &StudyRow,
-        generation: i64,
-        report: &StudyReport,
+        round: &Round<'_>,
     ) -> Result<bool, StateError> {
         let uid = study.study_uid.as_str().to_owned();
         let before: Option<String> =
@@ -240,22 +265,19 @@ impl Transaction {
              ORDER BY generation DESC LIMIT 1",
         )
         .bind(uid)
-        .bind(generation)
+        .bind(round.generation)
         .fetch_optional(self.connection())
         .await?;
-        let scans_before: Option<Scans> =
-            report_before.and_then(|json| serde_json::from_str(&json).ok());
-        let same_scans = match scans_before {
-            Some(before) => before.scans == serde_json::to_value(&report.scans)?,
-            None => false,
+        let report_before = report_before.map(|json| StudyReport::from_stored(&json));
+        let same_scans = match report_before {
+            Some(Ok(before)) => before.scans == round.report.scans,
+            Some(Err(_)) | None => false,
         };
         Ok(same_scans && before.is_some_and(|before| before.says_the_same(&study.result)))
     }
 }
 
-/// The scans of a stored report.
-#[derive(Deserialize)]
-struct Scans {
-    #[serde(default)]
-    scans: serde_json::Value,
+fn report(row: &AnyRow) -> Result<StudyReport, StateError> {
+    let json = text(row, "report")?;
+    StudyReport::from_stored(&json).map_err(|_| bad_row("report", &json))
 }

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use super::{Durability, ObjectRow, Problem, State, StateError, StudyRow};
+use super::{Durability, JobRow, ObjectRow, Problem, State, StateError, StudyRow};
 
 /// What one transaction writes: all of it or nothing.
 #[derive(Clone, Debug, Default)]
@@ -11,6 +11,8 @@ pub struct Changes {
     pub objects: Vec<ObjectRow>,
     /// Studies, new or changed.
     pub studies: Vec<StudyRow>,
+    /// Jobs, new or changed.
+    pub jobs: Vec<JobRow>,
     /// Problems to add.
     pub problems: Vec<Problem>,
     /// Files that were damaged or gone and are whole again.
@@ -24,6 +26,7 @@ impl Changes {
     pub fn is_empty(&self) -> bool {
         self.objects.is_empty()
             && self.studies.is_empty()
+            && self.jobs.is_empty()
             && self.problems.is_empty()
             && self.mended.is_empty()
             && self.no_longer_found.is_empty()
@@ -46,6 +49,9 @@ impl State {
         }
         for study in &changes.studies {
             transaction.put_study(study).await?;
+        }
+        for job in &changes.jobs {
+            transaction.put_job(job).await?;
         }
         for problem in &changes.problems {
             transaction.add_problem(problem).await?;

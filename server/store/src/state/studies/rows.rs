@@ -300,7 +300,7 @@ pub struct StudyDetails {
     /// As in the worklist.
     pub study: StudyRow,
     /// The newest result, as `tez triage --json` prints it; `null` without one.
-    pub report: Option<serde_json::Value>,
+    pub report: Option<StudyReport>,
     /// All rounds of analysis, oldest first.
     pub rounds: Vec<ReportRound>,
     /// What people should know about its objects, oldest first.

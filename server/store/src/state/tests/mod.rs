@@ -26,6 +26,20 @@ fn at(second: i64) -> Timestamp {
     Timestamp::from_second(second).unwrap()
 }
 
+fn round(generation: i64, report: &StudyReport, at: Timestamp) -> Round<'_> {
+    Round {
+        generation,
+        report,
+        artefacts: None,
+        at,
+    }
+}
+
+async fn list(state: &State, limit: i64, with_read: bool) -> Worklist {
+    let page = page(limit, 0, with_read);
+    state.studies().worklist(Scope::All, page).await.unwrap()
+}
+
 fn page(limit: i64, offset: i64, with_read: bool) -> WorklistPage {
     WorklistPage {
         limit,
@@ -141,7 +155,7 @@ async fn results_outlive_a_restart_and_supersede_one_another() {
         study.state = StudyState::Partial;
         study.result = ResultSummary::of(&report, generation);
         state
-            .write_result(&study, generation, &report, at(100 + generation))
+            .write_result(&study, &round(generation, &report, at(100 + generation)))
             .await
             .unwrap();
     }
@@ -155,7 +169,7 @@ async fn results_outlive_a_restart_and_supersede_one_another() {
         .unwrap()
         .unwrap();
     assert_eq!(details.study, study);
-    assert_eq!(details.report, Some(serde_json::to_value(&report).unwrap()));
+    assert_eq!(details.report, Some(report));
     assert_eq!(details.rounds[0].superseded_at, Some(at(102)));
     assert_eq!(details.rounds[1].superseded_at, None);
     assert!(
@@ -186,15 +200,17 @@ async fn the_newest_unread_critical_stands_first_and_read_ones_leave_the_list() 
         let mut study = study(number, Priority::Critical, 1_000 + number);
         study.result = ResultSummary::of(&report, 1);
         study.result.priority = Priority::Critical;
-        state.write_result(&study, 1, &report, at(1)).await.unwrap();
+        state
+            .write_result(&study, &round(1, &report, at(1)))
+            .await
+            .unwrap();
     }
-    let list = state
-        .studies()
-        .worklist(Scope::All, page(200, 0, false))
-        .await
-        .unwrap();
-    assert_eq!(list.studies[0].internal_id, 222, "the newest stands first");
-    assert_eq!((list.total, list.critical_unread, list.read), (222, 222, 0));
+    let shown = list(&state, 200, false).await;
+    assert_eq!(shown.studies[0].internal_id, 222, "the newest stands first");
+    assert_eq!(
+        (shown.total, shown.critical_unread, shown.read),
+        (222, 222, 0)
+    );
 
     let mark = async |number: i64, generation| {
         let uid = uid(&format!("1.{number}"));
@@ -208,33 +224,19 @@ async fn the_newest_unread_critical_stands_first_and_read_ones_leave_the_list() 
     assert_eq!(mark(222, 1).await, Marked::Done, "twice is once");
     assert_eq!(mark(221, 2).await, Marked::OtherResult);
     assert_eq!(mark(777, 1).await, Marked::Unknown);
-    let list = state
-        .studies()
-        .worklist(Scope::All, page(200, 0, false))
-        .await
-        .unwrap();
-    assert_eq!(list.studies[0].internal_id, 221);
-    assert_eq!((list.total, list.critical_unread, list.read), (221, 221, 1));
-    let all = state
-        .studies()
-        .worklist(Scope::All, page(1_000, 0, true))
-        .await
-        .unwrap();
+    let shown = list(&state, 200, false).await;
+    assert_eq!(shown.studies[0].internal_id, 221);
+    assert_eq!(
+        (shown.total, shown.critical_unread, shown.read),
+        (221, 221, 1)
+    );
+    let all = list(&state, 1_000, true).await;
     assert_eq!(all.total, 222, "nothing is deleted");
     assert_eq!(all.studies[221].internal_id, 222, "read ones stand last");
     assert_eq!(all.studies[221].read_at, Some(at(9)));
     state.close().await;
-
     let state = open(folder.path()).await;
-    assert_eq!(
-        state
-            .studies()
-            .worklist(Scope::All, page(1, 0, false))
-            .await
-            .unwrap()
-            .read,
-        1
-    );
+    assert_eq!(list(&state, 1, false).await.read, 1);
     assert_eq!(
         state
             .results()
@@ -243,12 +245,8 @@ async fn the_newest_unread_critical_stands_first_and_read_ones_leave_the_list() 
             .unwrap(),
         Marked::Done
     );
-    let list = state
-        .studies()
-        .worklist(Scope::All, page(1, 0, false))
-        .await
-        .unwrap();
-    assert_eq!(list.studies[0].internal_id, 222);
+    let shown = list(&state, 1, false).await;
+    assert_eq!(shown.studies[0].internal_id, 222);
 }
 
 #[tokio::test]
@@ -271,8 +269,8 @@ async fn a_newer_result_makes_a_study_unread_only_where_it_says_something_else()
         study.generation = generation;
         study.result = ResultSummary::of(&report, generation);
         study.result.priority_because = vec![because.to_owned()];
-        let written = state.write_result(&study, generation, &report, at(1));
-        written.await.unwrap();
+        let round = round(generation, &report, at(1));
+        state.write_result(&study, &round).await.unwrap();
         let row = state
             .studies()
             .row(Scope::All, &study.study_uid)
@@ -324,7 +322,10 @@ async fn a_write_that_fails_gives_its_connection_back_and_the_trouble_is_told_un
     drop(open_ended);
     let report = report(&uid("1.1"));
     let row = study(1, Priority::Unknown, 1);
-    state.write_result(&row, 1, &report, at(1)).await.unwrap();
+    state
+        .write_result(&row, &round(1, &report, at(1)))
+        .await
+        .unwrap();
 
     if on_postgres() {
         return;
@@ -591,7 +592,10 @@ async fn a_damage_is_told_with_its_cure_and_stays_known_whatever_else_can_be_wri
     let state = open(folder.path()).await;
     let row = study(1, Priority::Unknown, 1);
     let report = report(&row.study_uid);
-    state.write_result(&row, 1, &report, at(1)).await.unwrap();
+    state
+        .write_result(&row, &round(1, &report, at(1)))
+        .await
+        .unwrap();
     let page = sqlx::query_scalar("SELECT rootpage FROM sqlite_master WHERE name = 'reports'");
     let page: i64 = page.fetch_one(&state.writer).await.unwrap();
     state.close().await;
@@ -627,7 +631,7 @@ async fn a_damage_is_told_with_its_cure_and_stays_known_whatever_else_can_be_wri
     state.write(&changes).await.unwrap();
     assert_eq!(state.trouble(), Some(Trouble::Damaged));
     state
-        .write_result(&row, 2, &report, at(1))
+        .write_result(&row, &round(2, &report, at(1)))
         .await
         .unwrap_err();
 }

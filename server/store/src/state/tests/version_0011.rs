@@ -60,7 +60,7 @@ async fn an_old_data_folder_is_brought_up_to_date_with_all_that_was_known() {
         .unwrap();
     assert_eq!(details.rounds.len(), 1);
     assert_eq!(details.problems.len(), 2);
-    assert!(details.report.unwrap()["priority"] == "critical");
+    assert!(details.report.unwrap().priority == Priority::Critical);
     let paths = state.objects().paths_of(&partial.study_uid).await.unwrap();
     assert_eq!(paths.len(), 34);
     let mut in_folders = 0;
