@@ -30,12 +30,27 @@ impl Tez {
     ///
     /// When it does not say that it is ready in time; the text holds the end of its log.
     pub fn start(binary: &Path, dir: &Path, extra: &str) -> Result<Self> {
+        Self::start_with(binary, dir, extra, &[])
+    }
+
+    /// The same with `variables` in its environment.
+    ///
+    /// # Errors
+    ///
+    /// As [`Tez::start`].
+    pub fn start_with(
+        binary: &Path,
+        dir: &Path,
+        extra: &str,
+        variables: &[(&str, &str)],
+    ) -> Result<Self> {
         let settings = dir.join("tez.toml");
         std::fs::write(&settings, settings_text(dir, extra))?;
         let log = dir.join("tez.log");
         let mut child = Command::new(binary)
             .args(["serve", "--config"])
             .arg(&settings)
+            .envs(variables.iter().copied())
             .current_dir(workspace_root())
             .stdin(Stdio::null())
             .stdout(Stdio::null())

@@ -29,17 +29,26 @@ const PREPARED_MAX: usize = 4_096;
 ///
 /// If standard input is no socket.
 pub fn run() -> io::Result<()> {
+    run_with(&|settings| Box::new(Inference::new(settings.model.clone(), Clock::system())))
+}
+
+/// [`run`] with an analysis of the caller's, for tests.
+///
+/// # Errors
+///
+/// As [`run`].
+pub fn run_with(make: Make<'_>) -> io::Result<()> {
     // The system is to end this process before the service, should memory run out.
     drop(std::fs::write("/proc/self/oom_score_adj", "500"));
     let stream = UnixStream::from(io::stdin().as_fd().try_clone_to_owned()?);
     work(stream, &|settings| {
         drop(telemetry::start_logs(&settings.log));
-        Box::new(Inference::new(settings.model.clone(), Clock::system()))
+        make(settings)
     })
 }
 
 /// Makes the analysis of a worker.
-pub(super) type Make<'a> = &'a dyn Fn(&WorkerSettings) -> Box<dyn Analyse>;
+pub type Make<'a> = &'a dyn Fn(&WorkerSettings) -> Box<dyn Analyse>;
 
 /// Works for the service at the other end of `stream`.
 pub(super) fn work(mut stream: UnixStream, make: Make<'_>) -> io::Result<()> {

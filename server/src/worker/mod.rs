@@ -17,7 +17,7 @@ use pipeline::uid::Uid;
 use pipeline::unread::UnreadObject;
 
 pub use analyse::{Analyse, Answer, Inference, not_analysed};
-pub use child::run;
+pub use child::{Make, run, run_with};
 pub use headers::{Headers, read_headers};
 pub use protocol::{DecodedFolder, WorkerSettings};
 pub use workers::{Launch, Launched, Workers, WorkersOptions, launch_process};
