@@ -159,6 +159,26 @@ impl Tez {
         self.child.id()
     }
 
+    /// Process ids of its workers, as they are now.
+    ///
+    /// # Errors
+    ///
+    /// When it does not run.
+    pub fn workers(&self) -> Result<Vec<u32>> {
+        let mut workers = Vec::new();
+        for task in std::fs::read_dir(format!("/proc/{}/task", self.pid()))? {
+            // A thread may have ended since.
+            let children = std::fs::read_to_string(task?.path().join("children"));
+            let children = children.unwrap_or_default();
+            workers.extend(
+                children
+                    .split_whitespace()
+                    .filter_map(|pid| pid.parse::<u32>().ok()),
+            );
+        }
+        Ok(workers)
+    }
+
     /// What it has said so far.
     pub fn log(&self) -> String {
         std::fs::read_to_string(&self.log).unwrap_or_default()

@@ -1,5 +1,4 @@
 //! Workers die, stop and hang: nobody who sends notices, and every study ends.
-#![expect(clippy::panic, reason = "a failed test panics, in its helpers too")]
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -42,25 +41,16 @@ impl Study {
     }
 }
 
-/// The processes that `tez serve` has started.
-fn workers(tez: &Tez) -> Vec<String> {
-    let tasks = format!("/proc/{}/task", tez.pid());
-    let tasks = std::fs::read_dir(tasks).expect("the service runs");
-    let children = tasks.filter_map(|task| {
-        let path = task.expect("an entry").path().join("children");
-        std::fs::read_to_string(path).ok()
-    });
-    let children: Vec<String> = children.collect();
-    let pids = children.iter().flat_map(|line| line.split_whitespace());
-    pids.map(str::to_owned).collect()
-}
-
 /// Sends `signal` to every worker. How many there were.
 fn signal(tez: &Tez, signal: &str) -> usize {
-    let workers = workers(tez);
+    let workers = tez.workers().expect("the service runs");
     for pid in &workers {
         // It may have ended since.
-        drop(Command::new("kill").args([signal, pid]).output());
+        drop(
+            Command::new("kill")
+                .args([signal, &pid.to_string()])
+                .output(),
+        );
     }
     workers.len()
 }
@@ -83,7 +73,9 @@ fn workers_that_are_killed_or_stopped_cost_no_object_and_every_study_ends() {
         for (number, some) in studies.chunks(3).enumerate() {
             scope.spawn(move || {
                 let title = format!("SENDER{number}");
-                some.iter().for_each(|study| study.send(service, &title));
+                for study in some {
+                    study.send(service, &title);
+                }
             });
         }
         let mut signalled = 0;

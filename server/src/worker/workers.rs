@@ -49,7 +49,9 @@ pub type Launch = Arc<dyn Fn() -> io::Result<Launched> + Send + Sync>;
 /// When the system gives no process.
 pub fn launch_process() -> io::Result<Launched> {
     let (stream, other) = Socket::pair()?;
-    let process = Command::new(std::env::current_exe()?)
+    // The program that runs, also when another one has taken its place on the disk.
+    let process = Command::new("/proc/self/exe")
+        .arg0("tez")
         .arg("worker")
         .stdin(Stdio::from(OwnedFd::from(other)))
         .stdout(Stdio::null())
