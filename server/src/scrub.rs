@@ -25,7 +25,7 @@ const FAILURE_PAUSE: Duration = Duration::from_mins(1);
 
 /// What the reading works with.
 #[derive(Clone, Debug)]
-pub struct Parts {
+pub struct Scrubber {
     /// What is read.
     pub store: ObjectStore,
     /// What is known of it.
@@ -37,21 +37,21 @@ pub struct Parts {
 }
 
 /// Reads round after round until `shutdown` says true.
-pub async fn run(parts: Parts, mut shutdown: watch::Receiver<bool>) {
-    if parts.bytes_per_second == 0 {
+pub async fn run(scrubber: Scrubber, mut shutdown: watch::Receiver<bool>) {
+    if scrubber.bytes_per_second == 0 {
         return;
     }
     let rounds = async {
         loop {
-            let started = parts.clock.monotonic();
-            let pause = match parts.round().await {
+            let started = scrubber.clock.monotonic();
+            let pause = match scrubber.round().await {
                 Ok(()) => ROUND_TIME_MIN,
                 Err(error) => {
                     tracing::warn!(%error, "the kept objects could not be compared with their hashes");
-                    parts.clock.monotonic().saturating_sub(started) + FAILURE_PAUSE
+                    scrubber.clock.monotonic().saturating_sub(started) + FAILURE_PAUSE
                 }
             };
-            parts.clock.sleep_until(started + pause).await;
+            scrubber.clock.sleep_until(started + pause).await;
         }
     };
     tokio::select! {
@@ -72,7 +72,7 @@ enum RoundError {
     Panicked(#[from] tokio::task::JoinError),
 }
 
-impl Parts {
+impl Scrubber {
     async fn round(&self) -> Result<(), RoundError> {
         for first in 0..=u8::MAX {
             self.folder(first).await?;
@@ -183,7 +183,7 @@ mod tests {
     }
 
     /// Three objects on disk and in the database, of study 1.9.
-    async fn scene(folder: &std::path::Path) -> (Parts, Vec<PathBuf>) {
+    async fn scene(folder: &std::path::Path) -> (Scrubber, Vec<PathBuf>) {
         let limits = StoreLimits {
             free_bytes_reserve: 0,
             ..StoreLimits::default()
@@ -223,21 +223,21 @@ mod tests {
             ..Changes::default()
         };
         state.write(&changes).await.unwrap();
-        let parts = Parts {
+        let scrubber = Scrubber {
             store,
             state,
             clock: Clock::system(),
             bytes_per_second: u64::MAX,
         };
-        (parts, paths)
+        (scrubber, paths)
     }
 
     #[tokio::test]
     async fn a_damaged_and_a_lost_file_are_told_once_and_forgotten_when_they_are_mended() {
         let folder = tempfile::tempdir().unwrap();
-        let (parts, paths) = scene(folder.path()).await;
-        parts.round().await.unwrap();
-        assert_eq!(parts.state.objects().damages().await.unwrap(), 0);
+        let (scrubber, paths) = scene(folder.path()).await;
+        scrubber.round().await.unwrap();
+        assert_eq!(scrubber.state.objects().damages().await.unwrap(), 0);
 
         let whole = fs::read(&paths[0]).unwrap();
         let mut turned = whole.clone();
@@ -245,9 +245,9 @@ mod tests {
         fs::write(&paths[0], &turned).unwrap();
         fs::remove_file(&paths[1]).unwrap();
         for _ in 0..2 {
-            parts.round().await.unwrap();
-            assert_eq!(parts.state.objects().damages().await.unwrap(), 2);
-            let study = parts
+            scrubber.round().await.unwrap();
+            assert_eq!(scrubber.state.objects().damages().await.unwrap(), 2);
+            let study = scrubber
                 .state
                 .studies()
                 .details(Scope::All, &uid("1.9"))
@@ -260,16 +260,16 @@ mod tests {
             assert!(text.contains("Send the study again"), "{text}");
         }
         fs::write(&paths[0], &whole).unwrap();
-        parts.round().await.unwrap();
-        assert_eq!(parts.state.objects().damages().await.unwrap(), 1);
+        scrubber.round().await.unwrap();
+        assert_eq!(scrubber.state.objects().damages().await.unwrap(), 1);
     }
 
     #[tokio::test]
     async fn a_rate_of_0_reads_nothing() {
         let folder = tempfile::tempdir().unwrap();
-        let (mut parts, _) = scene(folder.path()).await;
-        parts.bytes_per_second = 0;
+        let (mut scrubber, _) = scene(folder.path()).await;
+        scrubber.bytes_per_second = 0;
         let (_stop, stopping) = watch::channel(false);
-        run(parts, stopping).await;
+        run(scrubber, stopping).await;
     }
 }

@@ -237,7 +237,7 @@ impl Service {
         let ports = Ports::bind(&config).await?;
         let (shutdown, stopping) = watch::channel(false);
         let (sender, receiver) = mpsc::channel(INTAKE_EVENTS_MAX);
-        let scrub = scrub::Parts {
+        let scrub = scrub::Scrubber {
             store: store.clone(),
             state: state.clone(),
             clock: clock.clone(),
@@ -258,7 +258,7 @@ impl Service {
             study_time_max: Duration::from_secs(config.model.analysis_seconds_max),
         };
         let studies = Studies::start(options, receiver).await?;
-        let parts = http::Parts {
+        let parts = http::HttpServices {
             intake,
             state: state.clone(),
             events,
@@ -410,7 +410,7 @@ impl Ports {
     }
 
     /// Serves both until `parts.shutdown` says true.
-    fn listen(self, config: Config, parts: http::Parts) -> Result<Listeners, ServiceError> {
+    fn listen(self, config: Config, parts: http::HttpServices) -> Result<Listeners, ServiceError> {
         let (intake, stopping) = (parts.intake.clone(), parts.shutdown.clone());
         let store = (config.data_dir.as_path(), config.storage.free_bytes_reserve);
         let app = AppState::new(parts, config.http, &config.limits, config.zip, store);

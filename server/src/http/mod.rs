@@ -60,7 +60,7 @@ pub type Shutdown = watch::Receiver<bool>;
 
 /// What the service lends to HTTP.
 #[derive(Clone, Debug)]
-pub struct Parts {
+pub struct HttpServices {
     /// The door for objects.
     pub intake: Intake,
     /// What is known of studies.
@@ -101,7 +101,7 @@ impl AppState {
     ///
     /// When the spool's folder cannot be made.
     pub fn new(
-        parts: Parts,
+        parts: HttpServices,
         config: HttpConfig,
         limits: &Limits,
         archive_limits: ArchiveLimits,

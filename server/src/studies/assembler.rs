@@ -18,7 +18,7 @@ use tokio::sync::oneshot;
 use tokio::task::{JoinSet, spawn_blocking};
 use tokio::time::{Instant, sleep_until};
 
-use super::life::Check;
+use super::life::CompletenessAnswer;
 use super::scan::{Scanned, ScannedObject, scan, scan_found};
 use super::study::{Added, INTERRUPTIONS_MAX, Place, Study, StudyHeaders};
 use super::{StudiesOptions, stop_time_max};
@@ -61,7 +61,7 @@ pub(super) struct Assembler {
     /// The one study that a worker has is to stay alone: Tez ended under it before.
     pub(super) alone: bool,
     /// Checks of completeness that run.
-    pub(super) checks: JoinSet<Check>,
+    pub(super) checks: JoinSet<CompletenessAnswer>,
     internal_id_last: i64,
     /// Of the newest object.
     arrival_last: i64,

@@ -14,7 +14,7 @@ use crate::events::What;
 use store::state::{Scope, StudyState, StudyTimes};
 
 /// An answer about completeness.
-pub(super) struct Check {
+pub(super) struct CompletenessAnswer {
     uid: Uid,
     /// Of the study when it was asked.
     revision: u64,
@@ -175,7 +175,7 @@ impl Assembler {
         };
         let (uid, revision) = (uid.clone(), study.revision);
         let (headers, limits) = (objects.headers.clone(), Arc::clone(&self.limits));
-        self.checks.spawn_blocking(move || Check {
+        self.checks.spawn_blocking(move || CompletenessAnswer {
             // What could not be read may yet come again, and whole.
             answer: match headers.received().missing_reason() {
                 Some(reason) => Completeness::NotProven(vec![reason]),
@@ -186,7 +186,7 @@ impl Assembler {
         });
     }
 
-    pub(super) fn take_check(&mut self, check: &Check) {
+    pub(super) fn take_check(&mut self, check: &CompletenessAnswer) {
         let Some(study) = self.open.get(&check.uid) else {
             return;
         };

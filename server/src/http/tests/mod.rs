@@ -18,7 +18,7 @@ use tokio::net::TcpStream;
 use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::task::JoinHandle;
 
-use super::{AppState, HttpConfig, Parts, serve};
+use super::{AppState, HttpConfig, HttpServices, serve};
 use crate::archive::ArchiveLimits;
 use crate::clock::Clock;
 use crate::events::Events;
@@ -84,7 +84,7 @@ impl Rig {
         let (shutdown, stopping) = watch::channel(false);
         let state = open_state(folder.path()).await;
         let (events, health) = (Events::new(clock.clone()), Health::default());
-        let parts = Parts {
+        let parts = HttpServices {
             intake: Intake::new(store, state.clone(), sender, Duration::from_secs(1)),
             state: state.clone(),
             events: events.clone(),
