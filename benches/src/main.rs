@@ -2,7 +2,7 @@
 //!
 //! Every figure is printed with what it was measured on; `benches/README.md` keeps a table of them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -49,6 +49,7 @@ fn main() -> Result<()> {
         )?);
     }
     let thin = scratch.path().join("thin300");
+    compressed(&binary, &thin, arguments.runs.min(PACED_RUNS_MAX))?;
     stow_rates(&binary, &thin, &arguments)?;
     ensure!(exceeded.is_empty(), "over budget: {}", exceeded.join("; "));
     Ok(())
@@ -58,6 +59,13 @@ fn main() -> Result<()> {
 /// the inference on two slow ones).
 const POLLED: Duration = Duration::from_millis(20);
 
+/// A scanner's pace, slices each second, for compressed slices: they are decoded while others come.
+const PACE: f64 = 25.0;
+/// At that pace 300 slices take 12 seconds.
+const PACED_RUNS_MAX: usize = 3;
+/// Groups of ways to pack a study that `encode_study.py` knows, of lossless syntaxes.
+const PACKED: [&str; 3] = ["jpeg_lossless", "jpeg_ls", "jpeg_2000"];
+
 /// One study's times and the server's memory.
 struct Run {
     association_s: f64,
@@ -65,6 +73,7 @@ struct Run {
     inference_ms: f64,
     prepared_ms: f64,
     memory_mib: [f64; 2],
+    worker_memory_mib: f64,
 }
 
 /// What each figure may be at most: by figure, then by study.
@@ -85,7 +94,7 @@ fn last_slice_to_finding(
 ) -> Result<Vec<String>> {
     let objects = Outgoing::read_folder(folder)?;
     let runs: Vec<Run> = (0..runs)
-        .map(|_| one_run(binary, &objects))
+        .map(|_| one_run(binary, &objects, Duration::ZERO))
         .collect::<Result<_>>()?;
     let median = |pick: fn(&Run) -> f64| median(runs.iter().map(pick).collect());
     let figures = [
@@ -99,6 +108,10 @@ fn last_slice_to_finding(
         ("decode_to_prepared_ms", median(|run| run.prepared_ms)),
         ("memory_at_rest_mib", median(|run| run.memory_mib[0])),
         ("memory_most_mib", median(|run| run.memory_mib[1])),
+        (
+            "worker_memory_most_mib",
+            median(|run| run.worker_memory_mib),
+        ),
     ];
     say(&format!(
         "{name}, {} slices, median of {} runs",
@@ -123,13 +136,17 @@ fn last_slice_to_finding(
     Ok(exceeded)
 }
 
-fn one_run(binary: &Path, objects: &[Outgoing]) -> Result<Run> {
+/// Sends `objects`, one each `interval`, and waits for their finding.
+fn one_run(binary: &Path, objects: &[Outgoing], interval: Duration) -> Result<Run> {
     let scratch = tempfile::tempdir()?;
     let tez = Tez::start(binary, scratch.path(), "")?;
     let at_rest = memory_mib(tez.pid(), "VmRSS")?;
     let begin = Instant::now();
     let mut sender = Sender::connect(&tez.dicom, "BENCH", objects)?;
+    let mut due = begin;
     for object in objects {
+        pause(due.saturating_duration_since(Instant::now()));
+        due += interval;
         ensure!(sender.store(object)? == SUCCESS, "an object was refused");
     }
     let last_slice = Instant::now();
@@ -148,7 +165,59 @@ fn one_run(binary: &Path, objects: &[Outgoing]) -> Result<Run> {
         inference_ms: stage_ms("inference")?,
         prepared_ms: stage_ms("volume")? + stage_ms("prepare")?,
         memory_mib: [at_rest, memory_mib(tez.pid(), "VmHWM")?],
+        worker_memory_mib: workers_memory_mib(&tez)?,
     })
+}
+
+/// The most that any worker of `tez` took.
+fn workers_memory_mib(tez: &Tez) -> Result<f64> {
+    let mut most = 0.0;
+    for pid in tez.workers()? {
+        most = f64::max(most, memory_mib(pid, "VmHWM")?);
+    }
+    Ok(most)
+}
+
+/// Prints how long the finding of 300 slices takes at a scanner's pace, in each compressed syntax.
+fn compressed(binary: &Path, folder: &Path, runs: usize) -> Result<()> {
+    say(&format!(
+        "300 slices at {PACE} each second, last slice to finding, median of {runs} runs"
+    ));
+    let scratch = tempfile::tempdir()?;
+    paced(binary, "uncompressed", folder, runs)?;
+    for group in PACKED {
+        let out = scratch.path().join(group);
+        let made = peers::run(
+            Command::new(peers::python()?)
+                .arg(workspace_root().join("tests/peers/encode_study.py"))
+                .arg(folder)
+                .arg(&out)
+                .arg(group),
+        )?;
+        let mut measured = BTreeSet::new();
+        for line in String::from_utf8(made.stdout)?.lines() {
+            let mut words = line.split(' ');
+            let (Some(name), Some(syntax)) = (words.next(), words.next()) else {
+                continue;
+            };
+            // The first way of each syntax has all slices.
+            if measured.insert(syntax.to_owned()) {
+                paced(binary, &format!("{name} ({syntax})"), &out.join(name), runs)?;
+            }
+        }
+        std::fs::remove_dir_all(&out)?;
+    }
+    Ok(())
+}
+
+fn paced(binary: &Path, name: &str, folder: &Path, runs: usize) -> Result<()> {
+    let objects = Outgoing::read_folder(folder)?;
+    let interval = Duration::from_secs_f64(1.0 / PACE);
+    let times: Vec<f64> = (0..runs)
+        .map(|_| Ok(one_run(binary, &objects, interval)?.to_finding_ms))
+        .collect::<Result<_>>()?;
+    say(&format!("  {name:42} {:8.0} ms", median(times)));
+    Ok(())
 }
 
 /// Asks for the worklist until its first study is finished.

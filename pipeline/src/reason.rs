@@ -116,6 +116,10 @@ pub enum ReasonCode {
     OutsideModelContract,
     /// The model's run failed.
     InferenceFailed,
+    /// The analysis took longer than it may.
+    AnalysisTimedOut,
+    /// The process that analysed the study died.
+    WorkerDied,
     /// An internal fault; the log has more.
     InternalFault,
 }

@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use crate::header::is_ct_image;
+use serde::{Deserialize, Serialize};
+
 use crate::instance::{Instance, StudyHeader};
 use crate::reason::{Reason, ReasonCode};
 use crate::uid::Uid;
@@ -14,7 +16,7 @@ const STANDARD_ROOT: &str = "1.2.840.10008.";
 const SAME_PLACE_MM: f64 = 0.01;
 
 /// A received object that cannot be read to its end: what stood before the fault, and the fault.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct UnreadObject {
     /// SOP Instance UID of the data set, or else of the file meta group.
     pub sop_instance_uid: Option<Uid>,

@@ -4,21 +4,22 @@
 //! the nearest one that it does: a misspelt limit or allow-list that is ignored would be worse
 //! than a service that does not start. `docs/config.md` is made from the types below.
 
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use ::config::{Environment, File, FileFormat};
 use pipeline::limits::Limits;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+mod sections;
 mod shape;
+
+pub use sections::{AssemblyConfig, DatabaseConfig, ModelConfig, StorageConfig};
 
 use crate::archive::ArchiveLimits;
 use crate::http::HttpConfig;
 use crate::scp::{ScpConfig, check_ae_title};
-use crate::telemetry;
+use crate::telemetry::{self, LogConfig};
 use store::objects::StoreLimits;
 
 /// Variables that are no settings: the settings file itself, which the command line reads, and the
@@ -43,6 +44,8 @@ pub struct Config {
     pub http: HttpConfig,
     /// The disk.
     pub storage: StorageConfig,
+    /// Where studies, results and what is known of objects are kept.
+    pub database: DatabaseConfig,
     /// Which model runs, and with how many workers.
     pub model: ModelConfig,
     /// When a study counts as received.
@@ -61,123 +64,12 @@ impl Default for Config {
             dicom: ScpConfig::default(),
             http: HttpConfig::default(),
             storage: StorageConfig::default(),
+            database: DatabaseConfig::default(),
             model: ModelConfig::default(),
             assembly: AssemblyConfig::default(),
             limits: Limits::default(),
             zip: ArchiveLimits::default(),
         }
-    }
-}
-
-/// What is logged, and how.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct LogConfig {
-    /// `auto` (people on a terminal, JSON elsewhere), `human` or `json`.
-    pub format: LogFormat,
-    /// Least level that is logged, by part of the program, such as `info,server=debug`. ONNX Runtime
-    /// is heard from `warn` on, unless `ort` is named here: it writes a hundred lines at each start.
-    pub filter: String,
-}
-
-impl Default for LogConfig {
-    fn default() -> Self {
-        Self {
-            format: LogFormat::Auto,
-            filter: "info".to_owned(),
-        }
-    }
-}
-
-/// For whom log lines are written.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum LogFormat {
-    /// People on a terminal, JSON elsewhere.
-    Auto,
-    /// A line for people.
-    Human,
-    /// One JSON object a line.
-    Json,
-}
-
-/// The disk.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct StorageConfig {
-    /// Space that is left free on the data folder's disk; below it objects are refused, bytes.
-    pub free_bytes_reserve: u64,
-    /// How fast kept objects are read again and compared with their hashes, bytes each second: a
-    /// round over all of them, then the next. 0: they are not.
-    pub scrub_bytes_per_second: u64,
-}
-
-impl Default for StorageConfig {
-    fn default() -> Self {
-        Self {
-            free_bytes_reserve: StoreLimits::default().free_bytes_reserve,
-            scrub_bytes_per_second: 2 << 20,
-        }
-    }
-}
-
-/// Which model runs, and with how many workers.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct ModelConfig {
-    /// ONNX Runtime's shared library; unset: looked for in the usual places.
-    pub library: Option<PathBuf>,
-    /// The model card, its ONNX file beside it; unset: the model inside the program.
-    pub card: Option<PathBuf>,
-    /// Studies analysed at the same time, 1 to 64; unset: half of the machine's cores, at least 1.
-    pub workers: Option<usize>,
-}
-
-/// When a study counts as received.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct AssemblyConfig {
-    /// Quiet time after which a study that cannot be shown to be whole is analysed, seconds, 0 to
-    /// 3600.
-    pub quiet_seconds: f64,
-    /// Other quiet times, seconds, by the sender's AE title.
-    pub quiet_seconds_by_sender: BTreeMap<String, f64>,
-    /// Most studies that are received at the same time; one more ends the quiet time of the oldest.
-    pub open_studies_max: usize,
-}
-
-impl Default for AssemblyConfig {
-    fn default() -> Self {
-        Self {
-            quiet_seconds: 5.0,
-            quiet_seconds_by_sender: BTreeMap::new(),
-            open_studies_max: 256,
-        }
-    }
-}
-
-impl ModelConfig {
-    /// Studies analysed at the same time.
-    pub fn workers(&self) -> usize {
-        self.workers.unwrap_or_else(|| (cores() / 2).max(1))
-    }
-
-    /// Threads of one run of the network: its worker's share of the cores. More are slower when all
-    /// workers are busy.
-    pub fn threads_per_run(&self) -> usize {
-        (cores() / self.workers()).max(1)
-    }
-}
-
-fn cores() -> usize {
-    std::thread::available_parallelism().map_or(1, usize::from)
-}
-
-impl AssemblyConfig {
-    /// How long a study from `sender` must be quiet.
-    pub fn quiet_time(&self, sender: &str) -> Duration {
-        let own = self.quiet_seconds_by_sender.get(sender);
-        Duration::from_secs_f64(own.copied().unwrap_or(self.quiet_seconds))
     }
 }
 
@@ -299,6 +191,7 @@ impl Config {
         refuse_zeros(given)?;
         section("[dicom]", self.dicom.check())?;
         section("[http]", self.http.check())?;
+        section("database.url", self.database.check())?;
         section("log.filter", telemetry::check_filter(&self.log.filter))?;
         require(
             self.dicom.bind.port() == 0 || self.dicom.bind != self.http.bind,
@@ -340,11 +233,12 @@ impl Config {
 }
 
 /// Settings for which 0 means something.
-const MAY_BE_0: [&str; 6] = [
+const MAY_BE_0: [&str; 7] = [
     "assembly.quiet_seconds",
     "dicom.object_bytes_per_second_min",
     "dicom.stop_seconds_max",
     "http.upload_bytes_per_second_min",
+    "storage.decoded_bytes_max",
     "storage.free_bytes_reserve",
     "storage.scrub_bytes_per_second",
 ];
@@ -527,6 +421,8 @@ mod reference;
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     fn read(text: &str, variables: &[(&str, &str)]) -> Result<Config, ConfigError> {

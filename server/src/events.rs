@@ -11,7 +11,7 @@ use jiff::Timestamp;
 use models::triage::Priority;
 use pipeline::reason::Reason;
 use pipeline::uid::Uid;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use tokio::sync::broadcast;
 use utoipa::ToSchema;
 
@@ -36,7 +36,7 @@ pub struct Event {
 }
 
 /// Which study an event is about.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct StudyRef {
     /// Study Instance UID.
     #[schema(value_type = String)]

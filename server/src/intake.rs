@@ -6,14 +6,14 @@
 //!
 //! Everything here blocks on the disk: async callers go through `tokio::task::spawn_blocking`.
 
-use std::collections::{BTreeMap, BTreeSet};
+mod known;
+
 use std::path::Path;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use metrics::counter;
-use pipeline::content::ContentHash;
 use pipeline::header::{
     MetaParse, Refusal, cut_short, parse_part10_meta, part10_head, read_object,
 };
@@ -21,14 +21,15 @@ use pipeline::limits::Limits;
 use pipeline::reason::{Reason, ReasonCode};
 use pipeline::uid::Uid;
 use pipeline::unread::UnreadObject;
-use sha2::{Digest, Sha256};
 use tokio::runtime::Handle;
 use tokio::sync::mpsc::{OwnedPermit, Sender, error::TrySendError};
 
-use store::objects::{
-    Condition, ObjectStore, ObjectWriter, SealedObject, StoreError, StoredObject,
-};
+use store::objects::{ObjectStore, ObjectWriter, SealedObject, StoreError, StoredObject};
 use store::receipt::{Channel, Receipt};
+use store::state::State;
+
+pub use known::Announced;
+use known::Known;
 
 /// What a sender says of an object before its bytes come.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -42,7 +43,7 @@ pub struct Claim {
 }
 
 /// What the intake tells the assembly, in order, through one channel.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub enum IntakeEvent {
     /// An object was acknowledged.
     Stored {
@@ -50,7 +51,7 @@ pub enum IntakeEvent {
         session: u64,
         /// Its road.
         channel: Channel,
-        /// Calling AE title, or the upload's or request's id.
+        /// Calling AE title, or the address of an upload or request.
         peer: String,
         /// What the sender said of it.
         claim: Claim,
@@ -58,12 +59,14 @@ pub enum IntakeEvent {
         object: StoredObject,
         /// New, doubled or in conflict.
         receipt: Receipt,
+        /// Kept until the object has its row, by which a second copy is recognised from then on.
+        announced: Announced,
     },
     /// An object was not taken, and its sender told so; but it says which study now lacks it.
     Refused {
         /// Which association or upload brought it.
         session: u64,
-        /// Calling AE title, or the upload's or request's id.
+        /// Calling AE title, or the address of an upload or request.
         peer: String,
         /// What is known of it, with the reason.
         object: Box<UnreadObject>,
@@ -109,31 +112,6 @@ pub enum IntakeError {
 }
 
 impl IntakeError {
-    /// The status of a C-STORE response.
-    ///
-    /// A7xx "Refused: Out of Resources" and Cxxx "Error: Cannot Understand" are of PS3.4 table
-    /// B.2-1, 0110 "Processing Failure" of PS3.7 annex C.
-    pub fn dimse_status(&self) -> u16 {
-        match self {
-            Self::Store(StoreError::Full { .. } | StoreError::TooLarge { .. })
-            | Self::Busy
-            | Self::Closing => 0xA700,
-            Self::Store(StoreError::Failed { .. } | StoreError::InUse { .. }) => 0x0110,
-            Self::Refused(_) => 0xC000,
-        }
-    }
-
-    /// The status of an HTTP response.
-    pub fn http_status(&self) -> u16 {
-        match self {
-            Self::Store(StoreError::Full { .. }) => 507,
-            Self::Store(StoreError::TooLarge { .. }) => 413,
-            Self::Store(StoreError::Failed { .. } | StoreError::InUse { .. }) => 500,
-            Self::Refused(_) => 400,
-            Self::Busy | Self::Closing => 503,
-        }
-    }
-
     /// The error in one word, for metrics.
     pub fn label(&self) -> &'static str {
         match self {
@@ -169,20 +147,20 @@ impl Intake {
     /// be longer than the most sessions at once.
     ///
     /// Call it within a tokio runtime that has a timer.
-    pub fn new(store: ObjectStore, events: Sender<IntakeEvent>, queue_wait: Duration) -> Self {
+    pub fn new(
+        store: ObjectStore,
+        state: State,
+        events: Sender<IntakeEvent>,
+        queue_wait: Duration,
+    ) -> Self {
         Self(Arc::new(Shared {
             store,
-            known: Known::default(),
+            known: Known::new(state),
             events,
             queue_wait,
             runtime: Handle::current(),
             next_session: AtomicU64::new(1),
         }))
-    }
-
-    /// Tells of an object that an earlier run stored, so that a second copy of it is recognised.
-    pub fn remember(&self, sop_instance_uid: &Uid, content: ContentHash) {
-        self.0.known.insert(sop_instance_uid, content);
     }
 
     /// Opens the session of one association, upload or request.
@@ -429,14 +407,14 @@ impl SessionCore {
         let shared = &self.intake.0;
         let place = shared.place_in_queue()?;
         let turn = shared.known.take_turn(&claim.sop_instance_uid);
-        let (receipt, object) = turn.store(&shared.store, &claim.sop_instance_uid, sealed)?;
+        let stored = turn.store(&shared.store, &shared.runtime, sealed)?;
         let accepted = Accepted {
-            receipt,
+            receipt: stored.receipt,
             claim,
-            object,
+            object: stored.object,
         };
         // Announced before the turn ends, so that no duplicate is announced before its original.
-        drop(place.send(self.stored(&accepted)));
+        drop(place.send(self.stored(&accepted, stored.announced)));
         drop(turn);
         Ok(accepted)
     }
@@ -465,7 +443,7 @@ impl SessionCore {
         }
     }
 
-    fn stored(&self, accepted: &Accepted) -> IntakeEvent {
+    fn stored(&self, accepted: &Accepted, announced: Announced) -> IntakeEvent {
         IntakeEvent::Stored {
             session: self.id,
             channel: self.channel,
@@ -473,6 +451,7 @@ impl SessionCore {
             claim: accepted.claim.clone(),
             object: accepted.object.clone(),
             receipt: accepted.receipt,
+            announced,
         }
     }
 }
@@ -498,114 +477,6 @@ fn count(channel: Channel, result: &Result<Accepted, IntakeError>) {
             counter!("tez_intake_refusals_total", "channel" => channel, "reason" => error.label())
                 .increment(1);
         }
-    }
-}
-
-/// Which contents are stored under which SOP Instance UID.
-///
-/// A UID is kept as half a SHA-256 of it: a fraction of the memory of the text, and two UIDs that
-/// meet by chance are out of reach.
-#[derive(Debug, Default)]
-struct Known {
-    state: Mutex<KnownState>,
-    turn_ended: Condvar,
-}
-
-#[derive(Debug, Default)]
-struct KnownState {
-    /// The content that came first.
-    first: BTreeMap<UidKey, ContentHash>,
-    /// Contents that came later under the same UID: the conflicts.
-    others: BTreeSet<(UidKey, ContentHash)>,
-    /// UIDs of which an object is being stored right now: one at a time, so that of two
-    /// associations that bring the same object the second waits until the first is synced.
-    in_turn: BTreeSet<UidKey>,
-}
-
-impl KnownState {
-    fn receipt(&self, key: UidKey, content: ContentHash) -> Receipt {
-        match self.first.get(&key) {
-            None => Receipt::New,
-            Some(first) if *first == content => Receipt::Duplicate,
-            Some(_) if self.others.contains(&(key, content)) => Receipt::Duplicate,
-            Some(_) => Receipt::Conflict,
-        }
-    }
-
-    fn insert(&mut self, key: UidKey, content: ContentHash) {
-        match self.receipt(key, content) {
-            Receipt::Duplicate | Receipt::Mended => {}
-            Receipt::New => drop(self.first.insert(key, content)),
-            Receipt::Conflict => drop(self.others.insert((key, content))),
-        }
-    }
-}
-
-type UidKey = [u8; 16];
-
-fn uid_key(uid: &Uid) -> UidKey {
-    let digest: [u8; 32] = Sha256::digest(uid.as_str()).into();
-    std::array::from_fn(|index| digest[index])
-}
-
-impl Known {
-    fn lock(&self) -> MutexGuard<'_, KnownState> {
-        // Each change is a single insert or remove: a panic elsewhere leaves the sets whole.
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn insert(&self, uid: &Uid, content: ContentHash) {
-        self.lock().insert(uid_key(uid), content);
-    }
-
-    /// Waits until no other object with this UID is being stored.
-    fn take_turn(&self, uid: &Uid) -> Turn<'_> {
-        let key = uid_key(uid);
-        let mut state = self
-            .turn_ended
-            .wait_while(self.lock(), |state| state.in_turn.contains(&key))
-            .unwrap_or_else(PoisonError::into_inner);
-        state.in_turn.insert(key);
-        drop(state);
-        Turn { known: self, key }
-    }
-}
-
-/// The right to store an object of one UID; ends when dropped.
-struct Turn<'a> {
-    known: &'a Known,
-    key: UidKey,
-}
-
-impl Drop for Turn<'_> {
-    fn drop(&mut self) {
-        self.known.lock().in_turn.remove(&self.key);
-        self.known.turn_ended.notify_all();
-    }
-}
-
-impl Turn<'_> {
-    fn store(
-        &self,
-        store: &ObjectStore,
-        uid: &Uid,
-        sealed: SealedObject,
-    ) -> Result<(Receipt, StoredObject), StoreError> {
-        let mut receipt = self.known.lock().receipt(self.key, sealed.content);
-        if receipt == Receipt::Duplicate {
-            // Answered from the disk, not from memory: the sender will delete its copy.
-            let original = store.stored(uid, sealed.content);
-            if let Some(original) = original
-                && store.condition(&original) == Condition::Intact
-            {
-                return Ok((receipt, original));
-            }
-            tracing::warn!(sop_instance_uid = %uid, "a kept object was damaged or gone and is mended");
-            receipt = Receipt::Mended;
-        }
-        let object = sealed.publish(uid)?;
-        self.known.lock().insert(self.key, object.content);
-        Ok((receipt, object))
     }
 }
 

@@ -9,15 +9,15 @@ pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod events;
+pub mod health;
 pub mod http;
 pub mod inference;
 pub mod intake;
-pub mod pace;
-pub mod places;
 pub mod scp;
 pub mod scrub;
-pub mod scu;
 pub mod service;
 pub mod studies;
 pub mod telemetry;
+#[cfg(test)]
+mod testing;
 pub mod worker;

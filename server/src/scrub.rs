@@ -16,7 +16,7 @@ use tokio::task::spawn_blocking;
 
 use crate::clock::Clock;
 use store::objects::{Condition, ObjectStore, RecoveredObject, told_by_name};
-use store::state::{KnownObject, Problem, State, StateError};
+use store::state::{Durability, KnownObject, Problem, State, StateError};
 
 /// From the start of one round to that of the next, unless the reading takes longer.
 const ROUND_TIME_MIN: Duration = Duration::from_hours(24);
@@ -25,7 +25,7 @@ const FAILURE_PAUSE: Duration = Duration::from_mins(1);
 
 /// What the reading works with.
 #[derive(Clone, Debug)]
-pub struct Parts {
+pub struct Scrubber {
     /// What is read.
     pub store: ObjectStore,
     /// What is known of it.
@@ -37,21 +37,21 @@ pub struct Parts {
 }
 
 /// Reads round after round until `shutdown` says true.
-pub async fn run(parts: Parts, mut shutdown: watch::Receiver<bool>) {
-    if parts.bytes_per_second == 0 {
+pub async fn run(scrubber: Scrubber, mut shutdown: watch::Receiver<bool>) {
+    if scrubber.bytes_per_second == 0 {
         return;
     }
     let rounds = async {
         loop {
-            let started = parts.clock.monotonic();
-            let pause = match parts.round().await {
+            let started = scrubber.clock.monotonic();
+            let pause = match scrubber.round().await {
                 Ok(()) => ROUND_TIME_MIN,
                 Err(error) => {
                     tracing::warn!(%error, "the kept objects could not be compared with their hashes");
-                    parts.clock.monotonic().saturating_sub(started) + FAILURE_PAUSE
+                    scrubber.clock.monotonic().saturating_sub(started) + FAILURE_PAUSE
                 }
             };
-            parts.clock.sleep_until(started + pause).await;
+            scrubber.clock.sleep_until(started + pause).await;
         }
     };
     tokio::select! {
@@ -72,7 +72,7 @@ enum RoundError {
     Panicked(#[from] tokio::task::JoinError),
 }
 
-impl Parts {
+impl Scrubber {
     async fn round(&self) -> Result<(), RoundError> {
         for first in 0..=u8::MAX {
             self.folder(first).await?;
@@ -80,7 +80,7 @@ impl Parts {
         }
         let at = self.clock.now().as_second();
         gauge!("tez_scrub_last_finished_timestamp_seconds").set(at as f64);
-        let damages = self.state.damages().await?;
+        let damages = self.state.objects().damages().await?;
         tracing::info!(damages, "all kept objects were compared with their hashes");
         Ok(())
     }
@@ -88,11 +88,14 @@ impl Parts {
     /// Everything below `objects/<first as two digits>/`.
     async fn folder(&self, first: u8) -> Result<(), RoundError> {
         // Known objects are listed before their files: what comes in between is not missed.
-        let mut known: BTreeMap<PathBuf, KnownObject> = self.state.objects_below(first).await?;
+        let mut known: BTreeMap<PathBuf, KnownObject> =
+            self.state.objects().in_folder(first).await?;
         let store = self.store.clone();
-        for object in spawn_blocking(move || store.files(first)).await?? {
-            let row = known.remove(&object.object.path);
-            self.read(object, row).await?;
+        for path in spawn_blocking(move || store.files(first)).await?? {
+            let row = known.remove(&path);
+            if let Some(object) = RecoveredObject::at(&path)? {
+                self.read(object, row).await?;
+            }
         }
         for (path, row) in known {
             if !row.is_damaged {
@@ -156,10 +159,9 @@ impl Parts {
             peer: String::new(),
             reason: Reason::new(ReasonCode::DamagedFile, text),
         };
-        Ok(self
-            .state
-            .write_damage(&problem, condition.as_str())
-            .await?)
+        let mut transaction = self.state.begin(Durability::Process).await?;
+        transaction.add_damage(&problem, condition.as_str()).await?;
+        Ok(transaction.commit().await?)
     }
 }
 
@@ -172,19 +174,21 @@ mod tests {
     use super::*;
     use store::objects::StoreLimits;
     use store::receipt::Receipt;
-    use store::state::{Changes, ObjectRow};
+    use store::state::{Changes, ObjectRow, Scope};
+
+    use crate::testing::open_state;
 
     fn uid(text: &str) -> Uid {
         Uid::new(text).unwrap()
     }
 
     /// Three objects on disk and in the database, of study 1.9.
-    async fn scene(folder: &std::path::Path) -> (Parts, Vec<PathBuf>) {
+    async fn scene(folder: &std::path::Path) -> (Scrubber, Vec<PathBuf>) {
         let limits = StoreLimits {
             free_bytes_reserve: 0,
             ..StoreLimits::default()
         };
-        let (store, _) = ObjectStore::open(folder, limits).unwrap();
+        let store = ObjectStore::open(folder, limits).unwrap();
         let syntax = uid("1.2.840.10008.1.2.1");
         let mut rows = Vec::new();
         for name in ["1.1", "1.2", "1.3"].map(uid) {
@@ -203,6 +207,7 @@ mod tests {
                 series_uid: None,
                 bytes: object.bytes,
                 received_at: jiff::Timestamp::UNIX_EPOCH,
+                arrival: 0,
                 channel: None,
                 peer: String::new(),
                 receipt: Receipt::New,
@@ -210,7 +215,7 @@ mod tests {
             });
         }
         let paths = rows.iter().map(|row| row.path.clone()).collect();
-        let state = State::open(folder).await.unwrap();
+        let state = open_state(folder).await;
         let study = store::state::StudyRow::new(uid("1.9"), 1, jiff::Timestamp::UNIX_EPOCH);
         let changes = Changes {
             objects: rows,
@@ -218,21 +223,21 @@ mod tests {
             ..Changes::default()
         };
         state.write(&changes).await.unwrap();
-        let parts = Parts {
+        let scrubber = Scrubber {
             store,
             state,
             clock: Clock::system(),
             bytes_per_second: u64::MAX,
         };
-        (parts, paths)
+        (scrubber, paths)
     }
 
     #[tokio::test]
     async fn a_damaged_and_a_lost_file_are_told_once_and_forgotten_when_they_are_mended() {
         let folder = tempfile::tempdir().unwrap();
-        let (parts, paths) = scene(folder.path()).await;
-        parts.round().await.unwrap();
-        assert_eq!(parts.state.damages().await.unwrap(), 0);
+        let (scrubber, paths) = scene(folder.path()).await;
+        scrubber.round().await.unwrap();
+        assert_eq!(scrubber.state.objects().damages().await.unwrap(), 0);
 
         let whole = fs::read(&paths[0]).unwrap();
         let mut turned = whole.clone();
@@ -240,25 +245,31 @@ mod tests {
         fs::write(&paths[0], &turned).unwrap();
         fs::remove_file(&paths[1]).unwrap();
         for _ in 0..2 {
-            parts.round().await.unwrap();
-            assert_eq!(parts.state.damages().await.unwrap(), 2);
-            let study = parts.state.study(&uid("1.9")).await.unwrap().unwrap();
+            scrubber.round().await.unwrap();
+            assert_eq!(scrubber.state.objects().damages().await.unwrap(), 2);
+            let study = scrubber
+                .state
+                .studies()
+                .details(Scope::All, &uid("1.9"))
+                .await
+                .unwrap()
+                .unwrap();
             assert_eq!(study.study.damaged_objects, 2);
             assert_eq!(study.problems.len(), 2, "told once");
             let text = &study.problems[0].reason.text;
             assert!(text.contains("Send the study again"), "{text}");
         }
         fs::write(&paths[0], &whole).unwrap();
-        parts.round().await.unwrap();
-        assert_eq!(parts.state.damages().await.unwrap(), 1);
+        scrubber.round().await.unwrap();
+        assert_eq!(scrubber.state.objects().damages().await.unwrap(), 1);
     }
 
     #[tokio::test]
     async fn a_rate_of_0_reads_nothing() {
         let folder = tempfile::tempdir().unwrap();
-        let (mut parts, _) = scene(folder.path()).await;
-        parts.bytes_per_second = 0;
+        let (mut scrubber, _) = scene(folder.path()).await;
+        scrubber.bytes_per_second = 0;
         let (_stop, stopping) = watch::channel(false);
-        run(parts, stopping).await;
+        run(scrubber, stopping).await;
     }
 }

@@ -4,6 +4,7 @@ mod check;
 #[cfg(test)]
 mod tests;
 
+use std::collections::BTreeSet;
 use std::io::{self, Write};
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -20,15 +21,17 @@ pub use check::{Check, Status, check};
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::events::Events;
-use crate::http::{self, AppState, Health};
+use crate::health::Health;
+use crate::http::{self, AppState};
 use crate::intake::Intake;
 use crate::scp;
 use crate::scrub;
-use crate::studies::{self, StartError, Studies};
+use crate::studies::{Studies, StudiesOptions};
 use crate::telemetry::{self, FilterError};
-use crate::worker::{Inference, MakeAnalyse};
-use store::objects::{ObjectStore, RecoveredObject, StoreError, told_by_name};
-use store::state::{State, StateError};
+use crate::worker::{DecodedFolder, Launch, WorkerSettings, WorkersOptions, launch_process};
+use store::artefacts::ArtefactStore;
+use store::objects::{ObjectStore, RecoveredObject, StoreError};
+use store::state::{Durability, FoundFile, State, StateError};
 
 /// Events of the intake that may wait for the studies' task. Every open association or upload holds
 /// one place, so this is far above their limits.
@@ -67,9 +70,6 @@ pub enum ServiceError {
     /// The database cannot be opened.
     #[error(transparent)]
     State(#[from] StateError),
-    /// The studies cannot be taken up.
-    #[error(transparent)]
-    Studies(#[from] StartError),
     /// A port cannot be listened on.
     #[error(
         "cannot listen for {what} on {address}: {cause}. {}",
@@ -138,28 +138,52 @@ pub fn run(config: Config) -> Result<(), ServiceError> {
     ended
 }
 
-/// Tells the intake which objects are known, so that a repeat is seen as one.
-async fn remember_objects(
-    intake: &Intake,
-    state: &State,
-    on_disk: &[RecoveredObject],
-) -> Result<(), StateError> {
-    let known_paths = state.known_paths().await?;
-    if !on_disk.is_empty() && known_paths.is_empty() {
+/// Lists the files of the object folder that no row names, for the studies to take in: they were
+/// acknowledged when the last run ended, or the database was lost.
+async fn find_files(store: &ObjectStore, state: &State) -> Result<(), ServiceError> {
+    let database_is_new = !state.objects().are_known().await?;
+    let mut objects = 0;
+    for first in 0..=u8::MAX {
+        let known = state.objects().files_in_folder(first).await?;
+        let store = store.clone();
+        let found = spawn_blocking(move || unknown_files(&store, first, &known)).await;
+        let found = found.map_err(|error| ServiceError::System(io::Error::other(error)))?;
+        let found = found.map_err(ServiceError::System)?;
+        if found.is_empty() {
+            continue;
+        }
+        objects += found.len();
+        let mut transaction = state.begin(Durability::Process).await?;
+        for file in &found {
+            transaction.add_found(file).await?;
+        }
+        transaction.commit().await?;
+    }
+    if database_is_new && objects > 0 {
         tracing::warn!(
-            objects = on_disk.len(),
+            objects,
             "the database knows no object of the data folder, as if it were lost: it is made again \
              from the objects, and all studies are analysed again"
         );
     }
-    for known in on_disk {
-        intake.remember(&known.sop_instance_uid, known.object.content);
-    }
-    // Of an object whose file is lost only the database tells: a second copy mends it.
-    for (uid, content) in known_paths.iter().filter_map(|path| told_by_name(path)) {
-        intake.remember(&uid, content);
-    }
     Ok(())
+}
+
+fn unknown_files(
+    store: &ObjectStore,
+    first: u8,
+    known: &BTreeSet<PathBuf>,
+) -> io::Result<Vec<FoundFile>> {
+    let mut files = store.files(first)?;
+    files.retain(|path| !known.contains(path));
+    let mut found = Vec::new();
+    for path in files {
+        if let Some(object) = RecoveredObject::at(&path)? {
+            let came_at = object.came_at;
+            found.push(FoundFile { path, came_at });
+        }
+    }
+    Ok(found)
 }
 
 /// Says what is allowed, but hardly meant.
@@ -191,12 +215,11 @@ impl Service {
     ///
     /// [`ServiceError`]; then nothing runs.
     pub async fn start(config: Config, clock: Clock) -> Result<Self, ServiceError> {
-        let health = Health::default();
-        let make = inference(&config, &clock, &health);
-        Self::start_with(config, clock, health, make).await
+        let launch: Launch = Arc::new(launch_process);
+        Self::start_with(config, clock, launch).await
     }
 
-    /// [`Service::start`] with an analysis of the caller's, for tests.
+    /// [`Service::start`] with workers of the caller's, for tests.
     ///
     /// # Errors
     ///
@@ -204,36 +227,38 @@ impl Service {
     pub async fn start_with(
         config: Config,
         clock: Clock,
-        health: Health,
-        make_analyse: MakeAnalyse,
+        launch: Launch,
     ) -> Result<Self, ServiceError> {
+        let health = Health::default();
         telemetry::start_metrics();
         warn_of_open_doors(&config);
-        let (store, on_disk) = open_store(&config).await?;
-        let state = State::open(&config.data_dir).await?;
+        let store = open_store(&config).await?;
+        let state = State::open(&config.database.database(), &config.data_dir).await?;
         let ports = Ports::bind(&config).await?;
         let (shutdown, stopping) = watch::channel(false);
         let (sender, receiver) = mpsc::channel(INTAKE_EVENTS_MAX);
-        let scrub = scrub::Parts {
+        let scrub = scrub::Scrubber {
             store: store.clone(),
             state: state.clone(),
             clock: clock.clone(),
             bytes_per_second: config.storage.scrub_bytes_per_second,
         };
-        let intake = Intake::new(store, sender, INTAKE_WAIT);
-        remember_objects(&intake, &state, &on_disk).await?;
+        find_files(&store, &state).await?;
+        let intake = Intake::new(store, state.clone(), sender, INTAKE_WAIT);
         let events = Events::new(clock.clone());
-        let parts = studies::Parts {
+        let options = StudiesOptions {
             assembly: config.assembly.clone(),
             limits: config.limits.clone(),
             clock: clock.clone(),
             state: state.clone(),
             events: events.clone(),
-            make_analyse,
-            workers: config.model.workers(),
+            artefacts: open_artefacts(&config)?,
+            workers: workers(&config, launch, &health),
+            attempts_max: config.model.analysis_attempts_max.into(),
+            study_time_max: Duration::from_secs(config.model.analysis_seconds_max),
         };
-        let studies = Studies::start(parts, on_disk, receiver).await?;
-        let parts = http::Parts {
+        let studies = Studies::start(options, receiver).await?;
+        let parts = http::HttpServices {
             intake,
             state: state.clone(),
             events,
@@ -329,20 +354,30 @@ fn joined(ended: Result<Result<(), ServiceError>, JoinError>) -> Result<(), Serv
     ended.unwrap_or_else(|error| Err(ServiceError::System(io::Error::other(error))))
 }
 
-fn inference(config: &Config, clock: &Clock, health: &Health) -> MakeAnalyse {
-    let (model, limits) = (config.model.clone(), config.limits.clone());
-    let (clock, health) = (clock.clone(), health.clone());
-    Arc::new(move || {
-        Box::new(Inference::new(
-            model.clone(),
-            limits.clone(),
-            clock.clone(),
-            health.clone(),
-        ))
-    })
+fn workers(config: &Config, launch: Launch, health: &Health) -> WorkersOptions {
+    WorkersOptions {
+        count: config.model.workers(),
+        launch,
+        settings: WorkerSettings {
+            model: config.model.clone(),
+            limits: config.limits.clone(),
+            log: config.log.clone(),
+            decoded: DecodedFolder {
+                path: config.data_dir.join("decoded"),
+                bytes_max: config.storage.decoded_bytes_max,
+            },
+        },
+        study_time_max: Duration::from_secs(config.model.analysis_seconds_max),
+        health: health.clone(),
+    }
 }
 
-async fn open_store(config: &Config) -> Result<(ObjectStore, Vec<RecoveredObject>), ServiceError> {
+fn open_artefacts(config: &Config) -> Result<ArtefactStore, ServiceError> {
+    let path = config.data_dir.join("artefacts");
+    ArtefactStore::open(&path).map_err(|cause| ServiceError::DataFolder { path, cause })
+}
+
+async fn open_store(config: &Config) -> Result<ObjectStore, ServiceError> {
     let (folder, limits) = (config.data_dir.clone(), config.store_limits());
     let opened = spawn_blocking(move || {
         let cannot = |cause| ServiceError::DataFolder {
@@ -375,7 +410,7 @@ impl Ports {
     }
 
     /// Serves both until `parts.shutdown` says true.
-    fn listen(self, config: Config, parts: http::Parts) -> Result<Listeners, ServiceError> {
+    fn listen(self, config: Config, parts: http::HttpServices) -> Result<Listeners, ServiceError> {
         let (intake, stopping) = (parts.intake.clone(), parts.shutdown.clone());
         let store = (config.data_dir.as_path(), config.storage.free_bytes_reserve);
         let app = AppState::new(parts, config.http, &config.limits, config.zip, store);

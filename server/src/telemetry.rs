@@ -1,17 +1,18 @@
 //! Logs and metrics. Neither ever carries a patient's name, date of birth or data set: studies
 //! go by their internal number.
 
+use std::collections::BTreeMap;
 use std::io::IsTerminal;
 use std::sync::OnceLock;
 
 use metrics::{counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram};
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 use models::report::StudyReport;
+use serde::{Deserialize, Serialize};
 use tracing_subscriber::EnvFilter;
 
-use crate::config::{LogConfig, LogFormat};
 use store::receipt::Receipt;
-use store::state::State;
+use store::state::StudyState;
 
 /// Upper edges of the histograms' buckets, seconds.
 const SECONDS_BUCKETS: [f64; 14] = [
@@ -24,6 +25,38 @@ const ALWAYS: &str = "error,ort=warn";
 
 /// What may be asked for.
 const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
+
+/// What is logged, and how.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct LogConfig {
+    /// `auto` (people on a terminal, JSON elsewhere), `human` or `json`.
+    pub format: LogFormat,
+    /// Least level that is logged, by part of the program, such as `info,server=debug`. ONNX Runtime
+    /// is heard from `warn` on, unless `ort` is named here: it writes a hundred lines at each start.
+    pub filter: String,
+}
+
+impl Default for LogConfig {
+    fn default() -> Self {
+        Self {
+            format: LogFormat::Auto,
+            filter: "info".to_owned(),
+        }
+    }
+}
+
+/// For whom log lines are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LogFormat {
+    /// People on a terminal, JSON elsewhere.
+    Auto,
+    /// A line for people.
+    Human,
+    /// One JSON object a line.
+    Json,
+}
 
 /// Why logs cannot be written.
 #[derive(Debug, thiserror::Error)]
@@ -109,23 +142,19 @@ pub fn start_metrics() -> PrometheusHandle {
     started.clone()
 }
 
-/// All metrics in the text form of Prometheus. Without those of the database while that does not
-/// answer: how it is then stands in `tez_database_ok`.
-pub async fn render_metrics(state: &State) -> String {
+/// All metrics in the text form of Prometheus.
+pub fn render_metrics() -> String {
     let handle = start_metrics();
-    match state.studies_by_state().await {
-        Ok(counts) => {
-            for (study_state, studies) in counts {
-                gauge!("tez_studies", "state" => study_state.as_str()).set(studies as f64);
-            }
-        }
-        Err(error) => tracing::error!(%error, "the studies cannot be counted"),
-    }
-    if let Ok(damages) = state.damages().await {
-        gauge!("tez_damaged_objects").set(damages as f64);
-    }
     handle.run_upkeep();
     handle.render()
+}
+
+/// Tells how many studies stand in each state, and how many kept objects are damaged.
+pub fn show_database(studies: &BTreeMap<StudyState, i64>, damages: i64) {
+    for (state, count) in studies {
+        gauge!("tez_studies", "state" => state.as_str()).set(*count as f64);
+    }
+    gauge!("tez_damaged_objects").set(damages as f64);
 }
 
 fn describe() {
@@ -204,18 +233,18 @@ mod tests {
 
     use super::*;
 
-    #[tokio::test]
-    async fn metrics_count_objects_and_show_every_state() {
+    #[test]
+    fn metrics_count_objects_and_show_every_state() {
         start_metrics();
-        let folder = tempfile::tempdir().unwrap();
-        let state = State::open(folder.path()).await.unwrap();
         count_object(Receipt::New);
         show_queue(3, 1);
-        let text = render_metrics(&state).await;
+        show_database(&BTreeMap::from([(StudyState::NotAnalysed, 2)]), 4);
+        let text = render_metrics();
         for part in [
             "tez_objects_total{receipt=\"new\"} ",
             "tez_queue_length 3",
-            "tez_studies{state=\"not_analysed\"} 0",
+            "tez_studies{state=\"not_analysed\"} 2",
+            "tez_damaged_objects 4",
         ] {
             assert!(text.contains(part), "{part}: {text}");
         }

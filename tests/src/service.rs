@@ -7,10 +7,15 @@ use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
+use pipeline::content::ContentHasher;
 use serde_json::Value;
 
 /// How long a start may take on a loaded machine.
 const START_SECONDS_MAX: u64 = 60;
+
+/// A URL with the word `DATABASE` for the database's name; `cargo xtask test` sets it to run tests
+/// on PostgreSQL.
+const POSTGRES_VARIABLE: &str = "TEST_POSTGRES_URL";
 
 /// A service under test; killed when dropped.
 #[derive(Debug)]
@@ -24,18 +29,35 @@ pub struct Tez {
 }
 
 impl Tez {
-    /// Starts `binary serve` with its data in `dir/data` and `extra` lines in its settings.
+    /// Starts `binary serve` with its data in `dir/data` and `extra` lines in its settings. Where
+    /// `TEST_POSTGRES_URL` is set, its state lies in a database of this folder's own.
     ///
     /// # Errors
     ///
     /// When it does not say that it is ready in time; the text holds the end of its log.
     pub fn start(binary: &Path, dir: &Path, extra: &str) -> Result<Self> {
+        Self::start_with(binary, dir, extra, &[])
+    }
+
+    /// The same with `variables` in its environment.
+    ///
+    /// # Errors
+    ///
+    /// As [`Tez::start`].
+    pub fn start_with(
+        binary: &Path,
+        dir: &Path,
+        extra: &str,
+        variables: &[(&str, &str)],
+    ) -> Result<Self> {
         let settings = dir.join("tez.toml");
         std::fs::write(&settings, settings_text(dir, extra))?;
         let log = dir.join("tez.log");
         let mut child = Command::new(binary)
             .args(["serve", "--config"])
             .arg(&settings)
+            .envs(variables.iter().copied())
+            .envs(database_url(dir).map(|url| ("TEZ_DATABASE__URL", url)))
             .current_dir(workspace_root())
             .stdin(Stdio::null())
             .stdout(Stdio::null())
@@ -144,6 +166,26 @@ impl Tez {
         self.child.id()
     }
 
+    /// Process ids of its workers, as they are now.
+    ///
+    /// # Errors
+    ///
+    /// When it does not run.
+    pub fn workers(&self) -> Result<Vec<u32>> {
+        let mut workers = Vec::new();
+        for task in std::fs::read_dir(format!("/proc/{}/task", self.pid()))? {
+            // A thread may have ended since.
+            let children = std::fs::read_to_string(task?.path().join("children"));
+            let children = children.unwrap_or_default();
+            workers.extend(
+                children
+                    .split_whitespace()
+                    .filter_map(|pid| pid.parse::<u32>().ok()),
+            );
+        }
+        Ok(workers)
+    }
+
     /// What it has said so far.
     pub fn log(&self) -> String {
         std::fs::read_to_string(&self.log).unwrap_or_default()
@@ -220,6 +262,19 @@ pub fn pause(time: Duration) {
         reason = "polling a process from outside has no condition to wait on"
     )]
     std::thread::sleep(time);
+}
+
+/// Where a service with its data below `dir` keeps its state, if not there: the same after a restart.
+fn database_url(dir: &Path) -> Option<String> {
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "the database is chosen by the environment"
+    )]
+    let url = std::env::var(POSTGRES_VARIABLE).ok()?;
+    let name = ContentHasher::new(&dir.display().to_string())
+        .finish()
+        .to_hex();
+    Some(url.replace("DATABASE", &format!("test_{}", &name[..16])))
 }
 
 fn settings_text(dir: &Path, extra: &str) -> String {

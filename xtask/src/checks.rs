@@ -1,33 +1,22 @@
 //! The checks: what a developer runs, and what CI runs.
 
-use std::io::{BufRead, BufReader};
 use std::path::Path;
-use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail};
 
-use crate::shell::{cargo, checkout, run, step, succeeds};
+use crate::postgres::{self, Postgres};
+use crate::shell::{cargo, checkout, run, step};
+use crate::suite::{Form, Selection, run_tests};
 use crate::{debian, onnxruntime, peers};
-
-/// What a test prints that needs data beside the checkout and found none.
-const LEFT_OUT: &str = "LEFT OUT:";
 
 /// Everything that tests and demo need.
 pub(crate) fn setup() -> Result<()> {
     onnxruntime::ensure()?;
     debian::ensure().context("Debian packages for the tests")?;
+    postgres::ensure()?;
     peers::ensure()?;
-    println!("set up: ONNX Runtime, Debian packages, Python peers");
+    println!("set up: ONNX Runtime, Debian packages, PostgreSQL, Python peers");
     Ok(())
-}
-
-/// How long tests go on that can go on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Form {
-    /// As long as every change needs.
-    Usual,
-    /// As long as a release needs.
-    Long,
 }
 
 /// Everything; the tests last, so that their result closes the output.
@@ -45,29 +34,34 @@ pub(crate) fn test(form: Form) -> Result<()> {
     cargo_step(&["test", "--workspace", "--doc", "--locked"])?;
     // In the tests' profile: whether the benchmarks run, not how fast.
     cargo_step(&["test", "--workspace", "--bench", "*", "--locked"])?;
-    let left_out = step("tests", || all_tests(form))?;
+    let left_out = step("tests", || run_tests(Selection::All, form))? + tests_on_postgres(form)?;
     println!("{}", left_out_line(left_out, &checkout()?)?);
     Ok(())
+}
+
+/// The tests about state, on PostgreSQL.
+pub(crate) fn test_postgres() -> Result<()> {
+    onnxruntime::ensure()?;
+    let left_out = tests_on_postgres(Form::Usual)?;
+    println!("{}", left_out_line(left_out, &checkout()?)?);
+    Ok(())
+}
+
+fn tests_on_postgres(form: Form) -> Result<usize> {
+    let server = step("a PostgreSQL server for the tests", Postgres::start)?;
+    step("tests about state, on PostgreSQL", || {
+        run_tests(Selection::State(&server), form)
+    })
 }
 
 /// What an edit can break most easily.
 pub(crate) fn check() -> Result<()> {
     onnxruntime::ensure()?;
     format_and_lints()?;
-    let runner: &[&str] = if has_nextest()? {
-        &["nextest", "run"]
-    } else {
-        &["test"]
-    };
-    let what = [
-        "--workspace",
-        "--lib",
-        "--bins",
-        "--test",
-        "tidy",
-        "--locked",
-    ];
-    cargo_step(&[runner, &what].concat())
+    step("unit tests and rules of the tree", || {
+        run_tests(Selection::Inner, Form::Usual)
+    })?;
+    Ok(())
 }
 
 /// The kill test in its long form, without the time limit of a test.
@@ -128,72 +122,6 @@ fn cargo_step(arguments: &[&str]) -> Result<()> {
     step(&format!("cargo {}", arguments.join(" ")), || {
         run(&mut command)
     })
-}
-
-/// Runs the tests of all crates; returns how many said that they were left out.
-fn all_tests(form: Form) -> Result<usize> {
-    if !has_nextest()? {
-        println!("cargo-nextest is not installed: `cargo test` runs instead, one crate at a time");
-        return tests_without_nextest(form);
-    }
-    let profile = match form {
-        Form::Usual => "ci",
-        Form::Long => "long",
-    };
-    let mut command = cargo_for(form)?;
-    run(command.args([
-        "nextest",
-        "run",
-        "--workspace",
-        "--profile",
-        profile,
-        "--locked",
-    ]))?;
-    let report = checkout()?.join(format!("target/nextest/{profile}/junit.xml"));
-    let text = std::fs::read_to_string(&report)
-        .with_context(|| format!("reading nextest's report {}", report.display()))?;
-    Ok(text.matches(LEFT_OUT).count())
-}
-
-/// Cargo, with the word to tests that they may go on for long.
-fn cargo_for(form: Form) -> Result<Command> {
-    let mut command = cargo()?;
-    if form == Form::Long {
-        command.env("TEST_LONG", "1");
-    }
-    Ok(command)
-}
-
-fn has_nextest() -> Result<bool> {
-    Ok(succeeds(cargo()?.args(["nextest", "--version"])))
-}
-
-/// Passes the output on, and counts in it.
-fn tests_without_nextest(form: Form) -> Result<usize> {
-    let mut command = cargo_for(form)?;
-    command.args([
-        "test",
-        "--workspace",
-        "--lib",
-        "--bins",
-        "--tests",
-        "--no-fail-fast",
-    ]);
-    command
-        .args(["--locked", "--", "--show-output"])
-        .stdout(Stdio::piped());
-    let mut child = command.spawn().context("cannot start cargo test")?;
-    let mut left_out = 0;
-    for line in BufReader::new(child.stdout.take().context("stdout is piped")?).lines() {
-        let line = line?;
-        left_out += line.matches(LEFT_OUT).count();
-        println!("{line}");
-    }
-    let status = child.wait()?;
-    if !status.success() {
-        bail!("cargo test ended with {status}");
-    }
-    Ok(left_out)
 }
 
 fn left_out_line(left_out: usize, checkout: &Path) -> Result<String> {

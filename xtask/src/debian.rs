@@ -52,7 +52,8 @@ fn is_installed(package: &str) -> bool {
         .is_ok_and(|answer| answer.stdout == b"installed")
 }
 
-fn install(packages: &[&str]) -> Result<()> {
+/// Installs `packages`, or says how.
+pub(crate) fn install(packages: &[&str]) -> Result<()> {
     if packages.is_empty() {
         return Ok(());
     }
@@ -74,7 +75,7 @@ fn install(packages: &[&str]) -> Result<()> {
 
 fn apt_get() -> Command {
     let mut command = Command::new("apt-get");
-    // Orthanc's package starts a service when it is installed, except in single-user mode.
+    // Orthanc's and PostgreSQL's packages start a service when installed, except in single-user mode.
     command
         .env("DEBIAN_FRONTEND", "noninteractive")
         .env("RUNLEVEL", "1");
@@ -85,7 +86,8 @@ fn has_apt() -> bool {
     succeeds(Command::new("apt-get").arg("--version"))
 }
 
-fn is_root() -> Result<bool> {
+/// Whether this runs as root.
+pub(crate) fn is_root() -> Result<bool> {
     Ok(output(Command::new("id").arg("-u"))?.trim() == "0")
 }
 

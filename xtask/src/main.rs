@@ -10,7 +10,9 @@ mod debian;
 mod demo;
 mod onnxruntime;
 mod peers;
+mod postgres;
 mod shell;
+mod suite;
 
 use std::process::ExitCode;
 
@@ -21,13 +23,16 @@ Sets up, tries, tests and measures Tez from its checkout.
 
 cargo xtask setup            brings what tests and demo need and the machine lacks: ONNX Runtime's
                              library (.cache/onnxruntime) and the Python peers (.cache/venv) from
-                             PyPI, and other makers' DICOM programs from Debian, when it is root.
+                             PyPI, and other makers' DICOM programs and PostgreSQL from Debian, when
+                             it is root.
                              A second run does nothing and needs no network
 cargo xtask demo [--once]    starts Tez, sends it a synthetic head CT over DICOM, prints what it
                              finds, and goes on until Ctrl-C; data go to .cache/demo, emptied first.
                              --once: ends after the result, 0 if the study was analysed, else 1
-cargo xtask test [--long]    every check and every test, after setup: what CI runs. --long: tests that
-                             can go on go on for longer, such as 20 rounds of a full disk
+cargo xtask test [--long]    every check and every test, after setup: what CI runs. Tests about state run
+                             twice, on SQLite and on a PostgreSQL of their own. --long: tests that can
+                             go on go on for longer, such as 20 rounds of a full disk
+cargo xtask test --postgres  the second of these runs alone
 cargo xtask kill-test [--kills N]
                              N kills (200) under load, each followed by a restart that must find every
                              acknowledged object; `test` does 20
@@ -53,8 +58,9 @@ fn run() -> Result<()> {
         ["setup"] => checks::setup(),
         ["demo"] => demo::run(demo::Until::Interrupted),
         ["demo", "--once"] => demo::run(demo::Until::FirstResult),
-        ["test"] => checks::test(checks::Form::Usual),
-        ["test", "--long"] => checks::test(checks::Form::Long),
+        ["test"] => checks::test(suite::Form::Usual),
+        ["test", "--long"] => checks::test(suite::Form::Long),
+        ["test", "--postgres"] => checks::test_postgres(),
         ["kill-test"] => checks::kill_test("200"),
         ["kill-test", "--kills", kills] if kills.parse::<u32>().is_ok() => checks::kill_test(kills),
         ["check"] => checks::check(),

@@ -13,7 +13,7 @@ pub use completeness::{Completeness, completeness, study_completeness};
 
 /// Where a study stands between its first object and its result. Times are on the caller's clock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum StudyState {
+pub enum Phase {
     /// Objects come, or may still come.
     Settling {
         /// When the quiet time ends.
@@ -52,6 +52,8 @@ pub enum StudyEvent {
     AnalysisStarted,
     /// A worker has a result.
     AnalysisEnded,
+    /// The worker died or was ended, and the study is tried again.
+    AnalysisLost,
 }
 
 /// What the caller is to do.
@@ -61,10 +63,12 @@ pub enum Action {
     Nothing,
     /// Set an alarm for the end of the quiet time.
     WakeAt(Duration),
-    /// Take it back from the queue and set an alarm.
+    /// Take it back from the queue, or from the worker that was lost, and set an alarm.
     TakeBack(Duration),
     /// Give it to a worker when one is free.
     Queue,
+    /// The same, once more: its worker was lost.
+    QueueAgain,
     /// Make the result visible.
     Publish,
     /// Make the result visible as one that another will supersede.
@@ -84,7 +88,7 @@ pub struct Moment {
     pub quiet_time: Duration,
 }
 
-impl StudyState {
+impl Phase {
     /// The state after a study's first object, and the alarm to set.
     pub fn received(moment: Moment) -> (Self, Action) {
         let until = moment.now + moment.quiet_time;
@@ -97,9 +101,9 @@ impl StudyState {
     clippy::match_same_arms,
     reason = "the table is written state by state, as it is read"
 )]
-pub fn step(state: StudyState, event: StudyEvent, moment: Moment) -> (StudyState, Action) {
+pub fn step(state: Phase, event: StudyEvent, moment: Moment) -> (Phase, Action) {
+    use Phase as S;
     use StudyEvent as E;
-    use StudyState as S;
     let later = moment.now + moment.quiet_time;
     match (state, event) {
         (S::Settling { .. }, E::InstanceArrived | E::SenderBroken) => {
@@ -114,22 +118,35 @@ pub fn step(state: StudyState, event: StudyEvent, moment: Moment) -> (StudyState
             E::SenderFinished { whole: false }
             | E::QuietElapsed
             | E::AnalysisStarted
-            | E::AnalysisEnded,
+            | E::AnalysisEnded
+            | E::AnalysisLost,
         ) => (state, Action::Nothing),
 
         (S::Queued, E::InstanceArrived) => (S::Settling { until: later }, Action::TakeBack(later)),
         (S::Queued, E::AnalysisStarted) => (S::Analysing, Action::Nothing),
+        (S::Done, E::InstanceArrived) => (S::Settling { until: later }, Action::Reopen(later)),
         (
-            S::Queued,
-            E::SenderFinished { .. } | E::SenderBroken | E::QuietElapsed | E::AnalysisEnded,
-        ) => (state, Action::Nothing),
+            S::Queued | S::Done,
+            E::SenderFinished { .. }
+            | E::SenderBroken
+            | E::QuietElapsed
+            | E::AnalysisEnded
+            | E::AnalysisLost,
+        )
+        | (S::Done, E::AnalysisStarted) => (state, Action::Nothing),
 
         (S::Analysing | S::AnalysingToBeRepeated, E::InstanceArrived) => {
             (S::AnalysingOutdated { until: later }, Action::WakeAt(later))
         }
         (S::Analysing, E::AnalysisEnded) => (S::Done, Action::Publish),
+        (S::AnalysingToBeRepeated, E::AnalysisEnded) => {
+            (S::Queued, Action::PublishOutdatedAndQueue)
+        }
+        (S::Analysing | S::AnalysingToBeRepeated, E::AnalysisLost) => {
+            (S::Queued, Action::QueueAgain)
+        }
         (
-            S::Analysing,
+            S::Analysing | S::AnalysingToBeRepeated,
             E::SenderFinished { .. } | E::SenderBroken | E::QuietElapsed | E::AnalysisStarted,
         ) => (state, Action::Nothing),
 
@@ -145,27 +162,12 @@ pub fn step(state: StudyState, event: StudyEvent, moment: Moment) -> (StudyState
         (S::AnalysingOutdated { until }, E::AnalysisEnded) => {
             (S::Settling { until }, Action::PublishOutdated)
         }
+        (S::AnalysingOutdated { until }, E::AnalysisLost) => {
+            (S::Settling { until }, Action::TakeBack(until))
+        }
         (
             S::AnalysingOutdated { .. },
             E::SenderFinished { whole: false } | E::QuietElapsed | E::AnalysisStarted,
-        ) => (state, Action::Nothing),
-
-        (S::AnalysingToBeRepeated, E::AnalysisEnded) => {
-            (S::Queued, Action::PublishOutdatedAndQueue)
-        }
-        (
-            S::AnalysingToBeRepeated,
-            E::SenderFinished { .. } | E::SenderBroken | E::QuietElapsed | E::AnalysisStarted,
-        ) => (state, Action::Nothing),
-
-        (S::Done, E::InstanceArrived) => (S::Settling { until: later }, Action::Reopen(later)),
-        (
-            S::Done,
-            E::SenderFinished { .. }
-            | E::SenderBroken
-            | E::QuietElapsed
-            | E::AnalysisStarted
-            | E::AnalysisEnded,
         ) => (state, Action::Nothing),
     }
 }
@@ -187,7 +189,7 @@ mod tests {
     const PAST: Duration = Duration::from_secs(99);
     const AHEAD: Duration = Duration::from_secs(103);
 
-    const EVENTS: [StudyEvent; 7] = [
+    const EVENTS: [StudyEvent; 8] = [
         StudyEvent::InstanceArrived,
         StudyEvent::SenderFinished { whole: true },
         StudyEvent::SenderFinished { whole: false },
@@ -195,19 +197,20 @@ mod tests {
         StudyEvent::QuietElapsed,
         StudyEvent::AnalysisStarted,
         StudyEvent::AnalysisEnded,
+        StudyEvent::AnalysisLost,
     ];
 
     #[test]
     #[expect(
         clippy::too_many_lines,
-        reason = "the table is the test: eight states by seven events"
+        reason = "the table is the test: eight states by eight events"
     )]
     fn every_pair_of_state_and_event_does_what_the_table_says() {
         use Action as A;
-        use StudyState as S;
+        use Phase as S;
         let settling = |until| S::Settling { until };
         let outdated = |until| S::AnalysingOutdated { until };
-        let table: [(S, [(S, A); 7]); 8] = [
+        let table: [(S, [(S, A); 8]); 8] = [
             (
                 settling(PAST),
                 [
@@ -216,6 +219,7 @@ mod tests {
                     (settling(PAST), A::Nothing),
                     (settling(LATER), A::WakeAt(LATER)),
                     (S::Queued, A::Queue),
+                    (settling(PAST), A::Nothing),
                     (settling(PAST), A::Nothing),
                     (settling(PAST), A::Nothing),
                 ],
@@ -227,6 +231,7 @@ mod tests {
                     (S::Queued, A::Queue),
                     (settling(AHEAD), A::Nothing),
                     (settling(LATER), A::WakeAt(LATER)),
+                    (settling(AHEAD), A::Nothing),
                     (settling(AHEAD), A::Nothing),
                     (settling(AHEAD), A::Nothing),
                     (settling(AHEAD), A::Nothing),
@@ -242,6 +247,7 @@ mod tests {
                     (S::Queued, A::Nothing),
                     (S::Analysing, A::Nothing),
                     (S::Queued, A::Nothing),
+                    (S::Queued, A::Nothing),
                 ],
             ),
             (
@@ -254,6 +260,7 @@ mod tests {
                     (S::Analysing, A::Nothing),
                     (S::Analysing, A::Nothing),
                     (S::Done, A::Publish),
+                    (S::Queued, A::QueueAgain),
                 ],
             ),
             (
@@ -266,6 +273,7 @@ mod tests {
                     (S::AnalysingToBeRepeated, A::Nothing),
                     (outdated(PAST), A::Nothing),
                     (settling(PAST), A::PublishOutdated),
+                    (settling(PAST), A::TakeBack(PAST)),
                 ],
             ),
             (
@@ -278,6 +286,7 @@ mod tests {
                     (outdated(AHEAD), A::Nothing),
                     (outdated(AHEAD), A::Nothing),
                     (settling(AHEAD), A::PublishOutdated),
+                    (settling(AHEAD), A::TakeBack(AHEAD)),
                 ],
             ),
             (
@@ -290,12 +299,14 @@ mod tests {
                     (S::AnalysingToBeRepeated, A::Nothing),
                     (S::AnalysingToBeRepeated, A::Nothing),
                     (S::Queued, A::PublishOutdatedAndQueue),
+                    (S::Queued, A::QueueAgain),
                 ],
             ),
             (
                 S::Done,
                 [
                     (settling(LATER), A::Reopen(LATER)),
+                    (S::Done, A::Nothing),
                     (S::Done, A::Nothing),
                     (S::Done, A::Nothing),
                     (S::Done, A::Nothing),
@@ -324,7 +335,7 @@ mod tests {
             events in proptest::collection::vec(proptest::sample::select(EVENTS.to_vec()), 0..40),
         ) {
             let mut moment = MOMENT;
-            let (mut state, _) = StudyState::received(moment);
+            let (mut state, _) = Phase::received(moment);
             for event in events {
                 state = step(state, event, moment).0;
                 moment.now += Duration::from_secs(1);
@@ -339,7 +350,7 @@ mod tests {
                     state = step(state, event, moment).0;
                 }
             }
-            prop_assert_eq!(state, StudyState::Done);
+            prop_assert_eq!(state, Phase::Done);
         }
     }
 }

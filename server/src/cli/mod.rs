@@ -45,6 +45,9 @@ enum Command {
     Check(check::CheckArgs),
     Send(send::SendArgs),
     Slabs(slabs::SlabsArgs),
+    /// Analyse what `tez serve` gives: it starts this by itself.
+    #[command(hide = true)]
+    Worker,
 }
 
 /// Where settings come from.
@@ -98,6 +101,7 @@ pub fn run() -> ExitCode {
         Command::Check(args) => check::run(&args),
         Command::Send(args) => send::run(&args),
         Command::Slabs(args) => slabs::run(&args),
+        Command::Worker => work(),
     };
     result.unwrap_or_else(|error| {
         let closed = error
@@ -118,6 +122,11 @@ fn serve(args: &ServeArgs) -> anyhow::Result<ExitCode> {
         Err(error) => return Ok(usage_error(&anyhow::Error::new(error))),
     };
     crate::service::run(config)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn work() -> anyhow::Result<ExitCode> {
+    crate::worker::run().context("`tez worker` is started by `tez serve`, not by hand")?;
     Ok(ExitCode::SUCCESS)
 }
 

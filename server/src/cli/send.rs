@@ -4,12 +4,12 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Args;
+use dimse::scu::{Destination, Sent, send_files};
 
 use super::input::gather;
 use super::progress::Bar;
 use super::{USAGE, tell, usage_error};
 use crate::config::Config;
-use crate::scu::{self, Destination, Sent};
 
 /// Sends DICOM objects to a peer by C-STORE, byte for byte.
 ///
@@ -51,7 +51,7 @@ pub(super) fn run(arguments: &SendArgs) -> anyhow::Result<ExitCode> {
         called_ae: arguments.called.clone(),
         calling_ae: arguments.calling.clone(),
     };
-    let stored = send_files(&files, &to)?;
+    let stored = send_all(&files, &to)?;
     let count = files.len();
     tell(&format!(
         "{stored} of {count} objects stored at {} ({})",
@@ -62,10 +62,10 @@ pub(super) fn run(arguments: &SendArgs) -> anyhow::Result<ExitCode> {
 }
 
 /// How many of the files the peer has now.
-fn send_files(files: &[PathBuf], to: &Destination) -> anyhow::Result<usize> {
+fn send_all(files: &[PathBuf], to: &Destination) -> anyhow::Result<usize> {
     let bar = Bar::new("Sending", files.len());
     let mut stored = 0;
-    scu::send(files, to, |path, sent| {
+    send_files(files, to, |path, sent| {
         bar.step();
         match refusal(&sent) {
             None => stored += 1,
@@ -80,7 +80,8 @@ fn refusal(sent: &Sent) -> Option<String> {
     match sent {
         Sent::Stored { .. } => None,
         Sent::Refused { status, comment } => {
-            Some(format!("refused with status 0x{status:04X} {comment}"))
+            let code = status.code();
+            Some(format!("refused with status 0x{code:04X} {comment}"))
         }
         Sent::NotNegotiated {
             sop_class,

@@ -7,9 +7,9 @@ use serde_json::Value;
 use super::known_settings;
 
 /// Section, type, and the file that declares it. Sections stand in the order of the document.
-const SECTIONS: [(&str, &str, &str); 10] = [
+const SECTIONS: [(&str, &str, &str); 11] = [
     ("", "Config", include_str!("../config.rs")),
-    ("log", "LogConfig", include_str!("../config.rs")),
+    ("log", "LogConfig", include_str!("../telemetry.rs")),
     ("dicom", "ScpConfig", include_str!("../scp/config.rs")),
     (
         "dicom.allow",
@@ -17,9 +17,10 @@ const SECTIONS: [(&str, &str, &str); 10] = [
         include_str!("../scp/config.rs"),
     ),
     ("http", "HttpConfig", include_str!("../http/config.rs")),
-    ("storage", "StorageConfig", include_str!("../config.rs")),
-    ("model", "ModelConfig", include_str!("../config.rs")),
-    ("assembly", "AssemblyConfig", include_str!("../config.rs")),
+    ("storage", "StorageConfig", include_str!("sections.rs")),
+    ("database", "DatabaseConfig", include_str!("sections.rs")),
+    ("model", "ModelConfig", include_str!("sections.rs")),
+    ("assembly", "AssemblyConfig", include_str!("sections.rs")),
     (
         "limits",
         "Limits",

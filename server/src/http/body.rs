@@ -10,7 +10,7 @@ use tokio::time::Instant;
 use tokio_stream::StreamExt;
 
 use super::problem::Problem;
-use crate::pace::{Pace, TooSlow};
+use fairness::pace::{Pace, TooSlow};
 
 /// Why a body did not come to its end.
 #[derive(Debug, thiserror::Error)]

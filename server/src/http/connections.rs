@@ -23,7 +23,7 @@ use tokio::task::{JoinError, JoinSet};
 
 use super::problem::Problem;
 use super::{AppState, HttpConfig, router};
-use crate::places::{Place, Places};
+use fairness::places::{Place, Places};
 
 /// Connections beyond the most, so that their requests can be answered with the reason. Further
 /// ones are closed unheard.

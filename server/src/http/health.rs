@@ -1,7 +1,6 @@
 //! Is the service alive, is it ready, and how does it do.
 
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use axum::Json;
@@ -15,36 +14,11 @@ use utoipa::ToSchema;
 
 use super::AppState;
 use super::problem::Problem;
+use crate::telemetry;
 use store::state::Trouble;
 
 /// Longest wait for the database's answer. SQLite waits five seconds for another's lock.
 const DATABASE_TIME_MAX: Duration = Duration::from_secs(3);
-
-/// What the parts of the service say of themselves; the service sets it, `/readyz` reads it.
-#[derive(Clone, Debug, Default)]
-pub struct Health(Arc<Mutex<Facts>>);
-
-#[derive(Clone, Debug, Default)]
-struct Facts {
-    dicom: Option<SocketAddr>,
-    inference: Option<Result<ModelIdentity, Reason>>,
-}
-
-impl Health {
-    /// The SCP listens at `address`, or no longer does.
-    pub fn set_dicom(&self, address: Option<SocketAddr>) {
-        self.facts().dicom = address;
-    }
-
-    /// The model is loaded, or why it is not.
-    pub fn set_inference(&self, inference: Result<ModelIdentity, Reason>) {
-        self.facts().inference = Some(inference);
-    }
-
-    fn facts(&self) -> std::sync::MutexGuard<'_, Facts> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
 
 /// One thing that the service needs.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
@@ -149,7 +123,7 @@ async fn try_store(app: &AppState) -> Result<String, String> {
 async fn check_database(app: &AppState) -> Check {
     let state = app.state.clone();
     let tried = tokio::spawn(async move {
-        state.studies_by_state().await?;
+        state.studies().by_state().await?;
         state.try_writing().await
     });
     let trouble = match tokio::time::timeout(DATABASE_TIME_MAX, tried).await {
@@ -183,7 +157,7 @@ pub(super) async fn problems(app: &AppState) -> Vec<String> {
 
 /// Damaged objects do not keep others from being taken: the service stays ready.
 async fn check_objects(app: &AppState) -> Check {
-    let known = app.state.damages().await;
+    let known = app.state.objects().damages().await;
     check(
         "objects",
         match known {
@@ -221,7 +195,17 @@ fn check_inference(inference: Option<&Result<ModelIdentity, Reason>>) -> Check {
     (status = 200, description = "Prometheus text format 0.0.4", body = String, content_type = "text/plain"),
 ))]
 pub(super) async fn metrics(State(app): State<AppState>) -> Response {
-    let text = crate::telemetry::render_metrics(&app.state).await;
+    // Without an answer of the database they stand as they were: `tez_database_ok` tells of that.
+    match (
+        app.state.studies().by_state().await,
+        app.state.objects().damages().await,
+    ) {
+        (Ok(studies), Ok(damages)) => telemetry::show_database(&studies, damages),
+        (Err(error), _) | (_, Err(error)) => {
+            tracing::error!(%error, "the studies cannot be counted");
+        }
+    }
+    let text = telemetry::render_metrics();
     let media_type = "text/plain; version=0.0.4; charset=utf-8";
     ([(header::CONTENT_TYPE, media_type)], text).into_response()
 }

@@ -7,6 +7,7 @@ pub mod body;
 pub mod config;
 mod connections;
 pub mod events;
+pub mod fault;
 mod guard;
 pub mod health;
 pub mod media;
@@ -14,6 +15,7 @@ pub mod multipart;
 mod observe;
 mod page;
 pub mod problem;
+mod reader;
 pub mod receive;
 mod request;
 pub mod spool;
@@ -42,13 +44,13 @@ use utoipa_axum::routes;
 use crate::archive::ArchiveLimits;
 use crate::clock::Clock;
 use crate::events::Events;
+use crate::health::Health;
 use crate::intake::Intake;
-use crate::places::Places;
+use fairness::places::Places;
 use store::state::State;
 
 pub use config::HttpConfig;
 pub use connections::serve;
-pub use health::Health;
 
 use receive::Rules;
 use spool::Spool;
@@ -58,7 +60,7 @@ pub type Shutdown = watch::Receiver<bool>;
 
 /// What the service lends to HTTP.
 #[derive(Clone, Debug)]
-pub struct Parts {
+pub struct HttpServices {
     /// The door for objects.
     pub intake: Intake,
     /// What is known of studies.
@@ -99,7 +101,7 @@ impl AppState {
     ///
     /// When the spool's folder cannot be made.
     pub fn new(
-        parts: Parts,
+        parts: HttpServices,
         config: HttpConfig,
         limits: &Limits,
         archive_limits: ArchiveLimits,

@@ -8,19 +8,20 @@ use std::io::{BufReader, Read};
 use std::sync::Arc;
 
 use axum::body::Bytes;
-use pipeline::header::{Refusal, read_instance};
+use pipeline::header::read_instance;
 use pipeline::limits::Limits;
-use pipeline::reason::{Reason, ReasonCode};
+use pipeline::reason::ReasonCode;
 use pipeline::uid::Uid;
 use tokio::sync::{Semaphore, mpsc};
 use tokio::task::JoinHandle;
 
 use super::body::BodyReader;
+use super::fault::{Fault, NotFiled};
 use super::multipart::Parts;
 use super::problem::Problem;
 use super::spool::{Spool, SpoolError};
 use crate::archive::{ArchiveError, ArchiveLimits, Entry, visit_entries};
-use crate::intake::{Claim, Incoming, Intake, IntakeError, Session};
+use crate::intake::{Claim, Incoming, Intake, Session};
 use store::receipt::{Channel, Receipt};
 
 /// Files of one request that are written and synced at the same time.
@@ -45,116 +46,8 @@ pub struct Filed {
     pub receipt: Receipt,
 }
 
-/// Why a file was not taken. Nothing of it remains.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct NotFiled {
-    /// What its file meta group says, if it can be read.
-    pub claim: Option<Claim>,
-    /// What is wrong, for people.
-    pub reason: Reason,
-    /// Whose fault it is.
-    pub fault: Fault,
-}
-
-/// Whose fault it is that a file was not taken.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Fault {
-    /// The file: it cannot be filed, now or later.
-    File,
-    /// The file belongs to another study than the request.
-    OtherStudy,
-    /// The file is larger than a limit.
-    TooLarge,
-    /// The zip: entries of it may not have been read at all.
-    Archive,
-    /// The zip exceeds a limit: entries of it were not read at all.
-    ArchiveTooLarge,
-    /// Tez is busy: the same file may come again.
-    Busy,
-    /// The disk is full: the same file may come again.
-    DiskFull,
-    /// Tez failed.
-    Inside,
-}
-
 /// What became of one file.
 pub type Outcome = Result<Filed, NotFiled>;
-
-impl NotFiled {
-    fn new(fault: Fault, code: ReasonCode, text: impl Into<String>) -> Self {
-        Self {
-            claim: None,
-            reason: Reason::new(code, text),
-            fault,
-        }
-    }
-}
-
-impl From<Refusal> for NotFiled {
-    fn from(refusal: Refusal) -> Self {
-        Self {
-            claim: None,
-            reason: refusal.reason,
-            fault: Fault::File,
-        }
-    }
-}
-
-impl From<IntakeError> for NotFiled {
-    fn from(error: IntakeError) -> Self {
-        let (fault, code) = match (error.http_status(), error) {
-            (_, IntakeError::Refused(refusal)) => return refusal.into(),
-            (413, error) => (Fault::TooLarge, (ReasonCode::LimitExceeded, error)),
-            (503, error) => (Fault::Busy, (ReasonCode::LimitExceeded, error)),
-            (507, error) => (Fault::DiskFull, (ReasonCode::LimitExceeded, error)),
-            (_, error) => {
-                tracing::error!(%error, "an object could not be stored");
-                return Self::inside();
-            }
-        };
-        let (code, error) = code;
-        Self::new(fault, code, format!("{error}."))
-    }
-}
-
-impl From<SpoolError> for NotFiled {
-    fn from(error: SpoolError) -> Self {
-        match error {
-            SpoolError::Full { .. } => Self::new(
-                Fault::DiskFull,
-                ReasonCode::LimitExceeded,
-                format!("{error}."),
-            ),
-            SpoolError::Failed(_) => {
-                tracing::error!(%error, "an upload could not be spooled");
-                Self::inside()
-            }
-        }
-    }
-}
-
-impl From<ArchiveError> for NotFiled {
-    fn from(error: ArchiveError) -> Self {
-        let (fault, code) = match &error {
-            ArchiveError::Unreadable(_) => {
-                tracing::error!(%error, "a spooled archive could not be read");
-                return Self::inside();
-            }
-            ArchiveError::Broken(_) => (Fault::Archive, ReasonCode::NotDicom),
-            ArchiveError::TooManyEntries { .. }
-            | ArchiveError::EntryTooLarge { .. }
-            | ArchiveError::TooLarge { .. } => (Fault::ArchiveTooLarge, ReasonCode::LimitExceeded),
-        };
-        Self::new(fault, code, format!("{error}."))
-    }
-}
-
-impl NotFiled {
-    fn inside() -> Self {
-        let text = "Tez could not store it; its log says why. Send it again.";
-        Self::new(Fault::Inside, ReasonCode::InternalFault, text)
-    }
-}
 
 /// Where the bytes of a file come from.
 #[derive(Debug)]
@@ -440,7 +333,7 @@ fn log_end(peer: &(Channel, String), bytes: usize, outcomes: &[(String, Outcome)
 fn is_lost(outcome: &Outcome) -> bool {
     outcome
         .as_ref()
-        .is_err_and(|error| error.fault >= Fault::Archive)
+        .is_err_and(|error| error.fault.may_lose_objects())
 }
 
 fn is_zip(head: &[u8]) -> bool {

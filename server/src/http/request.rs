@@ -10,7 +10,7 @@ use tokio::sync::OwnedSemaphorePermit;
 use super::AppState;
 use super::media::MediaType;
 use super::problem::Problem;
-use crate::places::Place;
+use fairness::places::Place;
 
 /// A place among the requests that are received at the same time; free again when dropped.
 #[derive(Debug)]

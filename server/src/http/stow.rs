@@ -7,10 +7,11 @@ use pipeline::uid::Uid;
 
 use super::AppState;
 use super::body::BodyReader;
+use super::fault::{Fault, NotFiled};
 use super::media::MediaType;
 use super::multipart::Parts;
 use super::problem::Problem;
-use super::receive::{Fault, NotFiled, Outcome, Pieces, Reception};
+use super::receive::{Outcome, Pieces, Reception};
 use super::request;
 use super::stow_response::{FailureReason, Instance, StowResponse, status};
 use super::worklist::checked_uid;

@@ -13,10 +13,11 @@ use utoipa::ToSchema;
 
 use super::AppState;
 use super::body::BodyReader;
+use super::fault::{Fault, NotFiled};
 use super::media::MediaType;
 use super::multipart::{MultipartError, Parts};
 use super::problem::Problem;
-use super::receive::{Fault, Filed, NotFiled, Outcome, Pieces, Reception};
+use super::receive::{Filed, Outcome, Pieces, Reception};
 use super::request;
 use super::worklist::{NOTICE, StudyLinks};
 use store::receipt::{Channel, Receipt};
@@ -206,13 +207,13 @@ fn problem(outcomes: &[(String, Outcome)]) -> Option<Problem> {
     let faults = outcomes
         .iter()
         .filter_map(|(_, outcome)| outcome.as_ref().err());
-    let worst = faults.max_by_key(|error| error.fault);
+    let worst = faults.max_by_key(|error| error.fault.gravity());
     let nothing_taken = outcomes.iter().all(|(_, outcome)| outcome.is_err());
     let Some(worst) = worst else {
         let detail = "The upload holds no file.";
         return nothing_taken.then(|| Problem::bad_request("no_files", detail));
     };
-    let serious = worst.fault >= Fault::Archive;
+    let serious = worst.fault.may_lose_objects();
     (serious || nothing_taken).then(|| problem_of(worst, outcomes.len()))
 }
 

@@ -350,7 +350,10 @@ impl From<state::StudyDetails> for StudyDetails {
     fn from(details: state::StudyDetails) -> Self {
         Self {
             study: details.study.into(),
-            report: details.report,
+            // Numbers and texts only: as JSON it cannot fail.
+            report: details
+                .report
+                .and_then(|report| serde_json::to_value(report).ok()),
             rounds: details.rounds.into_iter().map(Into::into).collect(),
             problems: details.problems.into_iter().map(Into::into).collect(),
         }

@@ -3,6 +3,7 @@
 use axum::Json;
 use axum::extract::{Path, Query, State};
 use axum::http::StatusCode;
+use models::report::StudyReport;
 use pipeline::uid::Uid;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -10,9 +11,10 @@ use utoipa::ToSchema;
 use super::AppState;
 use super::health;
 use super::problem::Problem;
+use super::reader::Reader;
 use super::wire::{ObjectProblem, Study, StudyDetails, UnreadableObject};
 use crate::events::{StudyRef, What};
-use store::state::{Marked, StateError, StudyRow, Trouble};
+use store::state::{self, Marked, Scope, StateError, StudyRow, Trouble};
 
 /// Most studies of one page of the worklist.
 const PAGE_STUDIES_MAX: i64 = 1_000;
@@ -117,6 +119,7 @@ pub const NOTICE: &str = "Triage aid for bleeding. Not for diagnosis. Infarcts a
 ))]
 pub(super) async fn worklist(
     State(app): State<AppState>,
+    Reader(scope): Reader,
     page: Result<Query<Page>, axum::extract::rejection::QueryRejection>,
 ) -> Result<Json<WorklistPage>, Problem> {
     let Query(page) = page.map_err(|error| Problem::bad_request("bad_query", error.body_text()))?;
@@ -125,10 +128,12 @@ pub(super) async fn worklist(
             format!("limit must lie in 1 to {PAGE_STUDIES_MAX}, and offset must not be negative.");
         return Err(Problem::bad_request("bad_query", detail));
     }
-    let list = app
-        .state
-        .worklist(page.limit, page.offset, page.read)
-        .await?;
+    let page = state::WorklistPage {
+        limit: page.limit,
+        offset: page.offset,
+        with_read: page.read,
+    };
+    let list = app.state.studies().worklist(scope, page).await?;
     let with_links = |study: StudyRow| WorklistRow {
         links: StudyLinks::of(&study.study_uid),
         study: study.into(),
@@ -155,10 +160,11 @@ pub(super) async fn worklist(
 ))]
 pub(super) async fn study(
     State(app): State<AppState>,
+    Reader(scope): Reader,
     Path(study_uid): Path<String>,
 ) -> Result<Json<StudyDetails>, Problem> {
     let uid = checked_uid(&study_uid)?;
-    let study = app.state.study(&uid).await?;
+    let study = app.state.studies().details(scope, &uid).await?;
     let details = study.ok_or_else(|| unknown_study(&uid))?;
     Ok(Json(details.into()))
 }
@@ -184,6 +190,7 @@ pub struct Reading {
 ))]
 pub(super) async fn mark_read(
     State(app): State<AppState>,
+    Reader(scope): Reader,
     Path(study_uid): Path<String>,
     reading: Result<Query<Reading>, axum::extract::rejection::QueryRejection>,
 ) -> Result<StatusCode, Problem> {
@@ -191,8 +198,11 @@ pub(super) async fn mark_read(
     let Query(reading) =
         reading.map_err(|error| Problem::bad_request("bad_query", error.body_text()))?;
     let at = app.clock.now();
-    let marked = app.state.mark_read(&uid, reading.result_generation, at);
-    answer_mark(&app, &uid, marked.await?, true).await
+    let marked = app
+        .state
+        .results()
+        .mark_read(scope, &uid, reading.result_generation, at);
+    answer_mark(&app, scope, &uid, marked.await?, true).await
 }
 
 /// Takes the mark back that a study was read: it stands in the worklist again.
@@ -205,15 +215,17 @@ pub(super) async fn mark_read(
 ))]
 pub(super) async fn mark_unread(
     State(app): State<AppState>,
+    Reader(scope): Reader,
     Path(study_uid): Path<String>,
 ) -> Result<StatusCode, Problem> {
     let uid = checked_uid(&study_uid)?;
-    let marked = app.state.mark_unread(&uid).await?;
-    answer_mark(&app, &uid, marked, false).await
+    let marked = app.state.results().mark_unread(scope, &uid).await?;
+    answer_mark(&app, scope, &uid, marked, false).await
 }
 
 async fn answer_mark(
     app: &AppState,
+    scope: Scope,
     uid: &Uid,
     marked: Marked,
     read: bool,
@@ -226,7 +238,7 @@ async fn answer_mark(
             Err(Problem::new(StatusCode::CONFLICT, "other_result", detail))
         }
         Marked::Done => {
-            if let Some(study) = app.state.study_row(uid).await? {
+            if let Some(study) = app.state.studies().row(scope, uid).await? {
                 tracing::info!(study = study.internal_id, read, "marked by a reader");
                 app.events.publish(What::StudyMarked {
                     study: StudyRef {
@@ -253,8 +265,9 @@ async fn answer_mark(
 ))]
 pub(super) async fn report(
     State(app): State<AppState>,
+    Reader(scope): Reader,
     Path((study_uid, generation)): Path<(String, String)>,
-) -> Result<Json<serde_json::Value>, Problem> {
+) -> Result<Json<StudyReport>, Problem> {
     let uid = checked_uid(&study_uid)?;
     let generation = generation.parse().map_err(|_error| {
         Problem::bad_request(
@@ -262,7 +275,7 @@ pub(super) async fn report(
             "The round of analysis is a whole number from 1.",
         )
     })?;
-    let report = app.state.report(&uid, generation).await?;
+    let report = app.state.results().report(scope, &uid, generation).await?;
     let missing =
         || Problem::not_found(format!("Study {uid} has no report of round {generation}."));
     report.map(Json).ok_or_else(missing)
@@ -275,8 +288,9 @@ pub(super) async fn report(
 ))]
 pub(super) async fn problems(
     State(app): State<AppState>,
+    Reader(scope): Reader,
 ) -> Result<Json<Vec<ObjectProblem>>, Problem> {
-    let problems = app.state.problems().await?;
+    let problems = app.state.problems().newest(scope).await?;
     Ok(Json(problems.into_iter().map(Into::into).collect()))
 }
 
@@ -287,8 +301,9 @@ pub(super) async fn problems(
 ))]
 pub(super) async fn unreadable(
     State(app): State<AppState>,
+    Reader(scope): Reader,
 ) -> Result<Json<Vec<UnreadableObject>>, Problem> {
-    let objects = app.state.unreadable_objects().await?;
+    let objects = app.state.objects().unreadable(scope).await?;
     Ok(Json(objects.into_iter().map(Into::into).collect()))
 }
 

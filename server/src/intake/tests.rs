@@ -6,7 +6,9 @@ use tokio::runtime::Runtime;
 use tokio::sync::mpsc::{Receiver, channel};
 
 use super::*;
+use crate::testing::open_state;
 use store::objects::{Step, StoreLimits};
+use store::state::{Changes, ObjectRow};
 
 const SYNTAX: &str = "1.2.840.10008.1.2.1";
 const CLASS: &str = "1.2.840.10008.5.1.4.1.1.2";
@@ -34,6 +36,7 @@ fn limits() -> StoreLimits {
 struct Bench {
     folder: tempfile::TempDir,
     runtime: Runtime,
+    state: State,
     intake: Intake,
     events: Receiver<IntakeEvent>,
 }
@@ -41,20 +44,22 @@ struct Bench {
 impl Bench {
     fn new(places: usize) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let (store, _) = ObjectStore::open(folder.path(), limits()).unwrap();
+        let store = ObjectStore::open(folder.path(), limits()).unwrap();
         Self::with_store(folder, store, places)
     }
 
     fn with_store(folder: tempfile::TempDir, store: ObjectStore, places: usize) -> Self {
         let runtime = Runtime::new().unwrap();
         let (sender, events) = channel(places);
+        let state = runtime.block_on(open_state(folder.path()));
         let intake = {
             let _context = runtime.enter();
-            Intake::new(store, sender, Duration::from_millis(20))
+            Intake::new(store, state.clone(), sender, Duration::from_millis(20))
         };
         Self {
             folder,
             runtime,
+            state,
             intake,
             events,
         }
@@ -162,20 +167,84 @@ fn the_same_uid_with_other_content_is_kept_apart_and_reported() {
     assert_eq!(bench.files(), 2);
 }
 
-#[test]
-fn what_an_earlier_run_stored_is_remembered() {
-    let bench = Bench::new(8);
-    let stored = send(&bench.session(), "1.2.3", b"body").unwrap().object;
-    let Bench { folder, intake, .. } = bench;
-    drop(intake);
-    let (store, recovered) = ObjectStore::open(folder.path(), limits()).unwrap();
-    let bench = Bench::with_store(folder, store, 8);
-    for object in &recovered {
-        let content = object.object.content;
-        bench.intake.remember(&object.sop_instance_uid, content);
+/// What the assembly writes of an object.
+fn row(event: &IntakeEvent) -> ObjectRow {
+    let IntakeEvent::Stored {
+        claim,
+        object,
+        receipt,
+        ..
+    } = event
+    else {
+        panic!("{event:?} stores nothing");
+    };
+    ObjectRow {
+        path: object.path.clone(),
+        content: object.content,
+        sop_instance_uid: claim.sop_instance_uid.clone(),
+        sop_class_uid: None,
+        transfer_syntax_uid: None,
+        study_uid: Some(uid("1.9")),
+        series_uid: None,
+        bytes: object.bytes,
+        received_at: jiff::Timestamp::UNIX_EPOCH,
+        arrival: 1,
+        channel: None,
+        peer: String::new(),
+        receipt: *receipt,
+        refusal: None,
     }
-    let again = send(&bench.session(), "1.2.3", b"body").unwrap();
-    assert_eq!((again.receipt, again.object), (Receipt::Duplicate, stored));
+}
+
+#[test]
+fn what_has_a_row_is_known_and_what_has_none_yet_too() {
+    let mut bench = Bench::new(8);
+    let session = bench.session();
+    let stored = send(&session, "1.2.3", b"body").unwrap().object;
+    // Its event waits: there is no row.
+    assert_eq!(
+        send(&session, "1.2.3", b"body").unwrap().receipt,
+        Receipt::Duplicate
+    );
+    assert_eq!(
+        send(&session, "1.2.3", b"other").unwrap().receipt,
+        Receipt::Conflict
+    );
+    let event = bench.events.try_recv().unwrap();
+    let changes = Changes {
+        objects: vec![row(&event)],
+        ..Changes::default()
+    };
+    bench.runtime.block_on(bench.state.write(&changes)).unwrap();
+    drop(event);
+    while let Ok(event) = bench.events.try_recv() {
+        drop(event);
+    }
+    // Now the row alone tells, also to the next run.
+    drop(session);
+    let Bench {
+        folder,
+        intake,
+        state,
+        ..
+    } = bench;
+    drop(intake);
+    drop(state);
+    let store = ObjectStore::open(folder.path(), limits()).unwrap();
+    let bench = Bench::with_store(folder, store, 8);
+    let session = bench.session();
+    let again = send(&session, "1.2.3", b"body").unwrap();
+    assert_eq!(
+        (again.receipt, &again.object),
+        (Receipt::Duplicate, &stored)
+    );
+    assert_eq!(
+        send(&session, "1.2.3", b"third").unwrap().receipt,
+        Receipt::Conflict
+    );
+    std::fs::remove_file(&stored.path).unwrap();
+    let mended = send(&session, "1.2.3", b"body").unwrap();
+    assert_eq!((mended.receipt, mended.object), (Receipt::Mended, stored));
 }
 
 #[test]
@@ -219,7 +288,7 @@ fn a_failed_first_copy_lets_the_second_be_new() {
     let mut bench = Bench::with_store(folder, store, 8);
     let session = bench.session();
     let error = send(&session, "1.2.3", b"body").unwrap_err();
-    assert_eq!((error.dimse_status(), error.http_status()), (0x0110, 500));
+    assert_eq!(error.label(), "disk_failed");
     let accepted = send(&session, "1.2.3", b"body").unwrap();
     assert_eq!(accepted.receipt, Receipt::New);
     assert_eq!(bench.told(), ["new"]);
@@ -231,7 +300,7 @@ fn while_the_queue_is_full_nothing_is_stored_and_the_sender_hears_busy() {
     let session = bench.session();
     send(&session, "1.2.3", b"one").unwrap();
     let error = send(&session, "1.2.4", b"two").unwrap_err();
-    assert_eq!((error.dimse_status(), error.http_status()), (0xA700, 503));
+    assert_eq!(error.label(), "busy");
     assert_eq!(bench.files(), 1);
     assert_eq!(bench.told(), ["new"]);
     send(&session, "1.2.4", b"two").unwrap();
@@ -260,7 +329,7 @@ fn what_is_not_dicom_is_refused() {
         .write(&[b'x'; 4000])
         .and_then(|()| text.commit().map(drop));
     let error = error.unwrap_err();
-    assert_eq!((error.dimse_status(), error.http_status()), (0xC000, 400));
+    assert_eq!(error.label(), "not_dicom");
 
     let mut cut = session.begin_part10();
     cut.write(&[0; 100]).unwrap();
@@ -275,8 +344,9 @@ fn what_is_not_dicom_is_refused() {
 fn an_object_over_the_limit_is_refused_and_leaves_nothing() {
     let bench = Bench::new(8);
     let error = send(&bench.session(), "1.2.3", &[0; 4096]).unwrap_err();
-    assert_eq!((error.dimse_status(), error.http_status()), (0xA700, 413));
-    assert_eq!(files_under(bench.folder.path()), 0);
+    assert_eq!(error.label(), "too_large");
+    assert_eq!(files_under(&bench.folder.path().join("incoming")), 0);
+    assert_eq!(bench.files(), 0);
 }
 
 #[test]

@@ -3,15 +3,13 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
+use dimse::WireLimits;
+use dimse::scp::ScpOptions;
 use pipeline::header::FallbackCharset;
 use serde::{Deserialize, Serialize};
 
 use super::address::AddressRange;
-use crate::pace::Pace;
 
-/// Longest association request that is read, bytes. 128 presentation contexts (PS3.8 9.3.2.2) of
-/// a dozen transfer syntaxes each take about half of it.
-pub(super) const REQUEST_BYTES_MAX: u32 = 256 << 10;
 /// Shortest and longest P-DATA-TF that may be asked for, bytes.
 const PDU_BYTES_RANGE: std::ops::RangeInclusive<u32> = 4 << 10..=16 << 20;
 /// Matches every calling AE title in the allow-list.
@@ -159,21 +157,22 @@ impl ScpConfig {
             .any(|peer| peer.matches(calling_ae_title, address))
     }
 
-    pub(super) fn request_time_max(&self) -> Duration {
-        Duration::from_secs(self.request_seconds_max)
-    }
-
-    pub(super) fn idle_time_max(&self) -> Duration {
-        Duration::from_secs(self.idle_seconds_max)
-    }
-
-    /// The pace that is asked of a sender within a message.
-    pub(super) fn pace(&self) -> Pace {
-        Pace::new(self.object_bytes_per_second_min, self.idle_time_max())
-    }
-
-    pub(super) fn stop_time_max(&self) -> Duration {
-        Duration::from_secs(self.stop_seconds_max)
+    /// The same for the provider, which knows no settings.
+    pub(super) fn options(&self) -> ScpOptions {
+        let called_ae_title = (!self.accept_any_called_ae).then(|| self.ae_title.clone());
+        ScpOptions {
+            called_ae_title,
+            associations_max: self.associations_max,
+            associations_per_address_max: self.associations_per_address_max,
+            wire: WireLimits {
+                pdu_bytes_max: self.pdu_bytes_max,
+                command_bytes_max: self.command_bytes_max,
+                establish_time_max: Duration::from_secs(self.request_seconds_max),
+                idle_time_max: Duration::from_secs(self.idle_seconds_max),
+                data_set_bytes_per_second_min: self.object_bytes_per_second_min,
+                stop_time_max: Duration::from_secs(self.stop_seconds_max),
+            },
+        }
     }
 }
 
@@ -226,6 +225,24 @@ mod tests {
         };
         assert!(config.allows("CT1", "10.0.0.1".parse().unwrap()));
         assert!(!config.allows("CT1", "10.0.0.2".parse().unwrap()));
+    }
+
+    #[test]
+    fn a_caller_without_a_title_is_taken_where_any_title_is() {
+        let mut config = ScpConfig::default();
+        let loopback = "127.0.0.1".parse().unwrap();
+        assert!(config.allows("", loopback));
+        config.allow[0].ae_title = "CT1".to_owned();
+        assert!(!config.allows("", loopback));
+        assert!(config.allows("CT1", loopback));
+    }
+
+    #[test]
+    fn only_a_provider_that_takes_any_called_title_asks_for_none() {
+        let mut config = ScpConfig::default();
+        assert_eq!(config.options().called_ae_title.as_deref(), Some("TEZ"));
+        config.accept_any_called_ae = true;
+        assert_eq!(config.options().called_ae_title, None);
     }
 
     #[test]

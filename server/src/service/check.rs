@@ -181,7 +181,12 @@ fn check_database(config: &Config, running: bool) -> Check {
         .enable_all()
         .build()
         .map_err(|error| error.to_string())
-        .map(|runtime| runtime.block_on(State::inspect(&config.data_dir)));
+        .map(|runtime| {
+            runtime.block_on(State::inspect(
+                &config.database.database(),
+                &config.data_dir,
+            ))
+        });
     let inspected = match inspected {
         Ok(inspected) => inspected,
         Err(error) => return check(Status::Fail, format!("It was not tried: {error}."), ""),

@@ -3,23 +3,28 @@
 use std::path::Path;
 
 use models::analysis::StudyObjects;
-use models::report::StudyReport;
+use models::report::ModelIdentity;
+use pipeline::decode::Decoding;
 use pipeline::reason::{Reason, ReasonCode};
 
 use tokio::net::TcpStream;
 
 use super::*;
-use crate::worker::{Analyse, not_analysed};
+use crate::testing::database_url;
+use crate::worker::tests::launch_thread;
+use crate::worker::{Analyse, Answer, not_analysed};
 
 struct NoModel;
 
 impl Analyse for NoModel {
-    fn analyse(&mut self, study: StudyObjects<'_>) -> StudyReport {
+    fn analyse(&mut self, study: StudyObjects<'_>, _decoding: Decoding<'_>) -> Answer {
+        let reasons = self.model().err().into_iter().collect();
+        not_analysed(study.study_uid, reasons).into()
+    }
+
+    fn model(&self) -> Result<ModelIdentity, Reason> {
         let text = "a test has no model";
-        not_analysed(
-            study.study_uid,
-            vec![Reason::new(ReasonCode::ModelUnavailable, text)],
-        )
+        Err(Reason::new(ReasonCode::ModelUnavailable, text))
     }
 }
 
@@ -31,12 +36,13 @@ pub(super) fn config(folder: &Path) -> Config {
     config.dicom.bind.set_port(0);
     config.http.bind.set_port(0);
     config.storage.free_bytes_reserve = 0;
+    config.database.url = database_url(folder);
     config
 }
 
 async fn start(config: Config) -> Result<Service, ServiceError> {
-    let make: MakeAnalyse = Arc::new(|| Box::new(NoModel));
-    Service::start_with(config, Clock::system(), Health::default(), make).await
+    let launch = launch_thread(Arc::new(|| Box::new(NoModel)));
+    Service::start_with(config, Clock::system(), launch).await
 }
 
 #[tokio::test(flavor = "multi_thread")]

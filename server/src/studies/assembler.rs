@@ -1,12 +1,12 @@
 //! The task that owns the studies: its turns, and what it takes in.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use pipeline::assembly::{StudyEvent, StudyState as Phase};
+use pipeline::assembly::{Phase, StudyEvent};
+use pipeline::decode::is_slow;
 use pipeline::instance::{Instance, StudyHeader};
 use pipeline::limits::Limits;
 use pipeline::patient::Identity;
@@ -18,27 +18,30 @@ use tokio::sync::oneshot;
 use tokio::task::{JoinSet, spawn_blocking};
 use tokio::time::{Instant, sleep_until};
 
-use super::life::Check;
-use super::scan::{Scanned, ScannedObject, scan, scan_recovered};
-use super::study::{Added, INTERRUPTIONS_MAX, Objects, Place, Study};
-use super::{Parts, stop_time_max};
+use super::life::CompletenessAnswer;
+use super::scan::{Scanned, ScannedObject, scan, scan_found};
+use super::study::{Added, INTERRUPTIONS_MAX, Place, Study, StudyHeaders};
+use super::{StudiesOptions, stop_time_max};
 use crate::events::What;
-use crate::intake::IntakeEvent;
+use crate::intake::{Announced, IntakeEvent};
 use crate::telemetry;
-use crate::worker::{Done, Workers};
-use store::objects::RecoveredObject;
+use crate::worker::{JobEnd, Workers};
 use store::receipt::Receipt;
-use store::state::{Changes, ObjectRow, Problem, StateError, StudyRow, StudyState};
+use store::state::{
+    Changes, FoundFile, ObjectRow, Problem, Scope, StateError, StudyRow, StudyState,
+};
 
 /// Most events of the intake that one turn takes.
 const BATCH_EVENTS_MAX: usize = 512;
+/// Most files that a start found which one turn takes.
+const FOUND_FILES_MAX: i64 = 512;
 /// Events are gathered for so long before the next turn takes them: a turn, with its thread and its
 /// transaction, costs as much as receiving a slice.
 const GATHER_TIME: Duration = Duration::from_millis(10);
 
 /// See the module above.
 pub(super) struct Assembler {
-    pub(super) parts: Parts,
+    pub(super) parts: StudiesOptions,
     pub(super) limits: Arc<Limits>,
     pub(super) workers: Workers,
     /// Studies that are not at their end.
@@ -58,8 +61,10 @@ pub(super) struct Assembler {
     /// The one study that a worker has is to stay alone: Tez ended under it before.
     pub(super) alone: bool,
     /// Checks of completeness that run.
-    pub(super) checks: JoinSet<Check>,
+    pub(super) checks: JoinSet<CompletenessAnswer>,
     internal_id_last: i64,
+    /// Of the newest object.
+    arrival_last: i64,
     pub(super) turn: Turn,
 }
 
@@ -69,12 +74,15 @@ pub(super) struct Turn {
     pub(super) changes: Changes,
     pub(super) changed: BTreeSet<Uid>,
     pub(super) told: Vec<What>,
+    /// Of the objects in `changes`; kept until they are written.
+    pub(super) announced: Vec<Announced>,
 }
 
 impl Assembler {
-    pub(super) async fn new(parts: Parts, workers: Workers) -> Result<Self, StateError> {
+    pub(super) async fn new(parts: StudiesOptions, workers: Workers) -> Result<Self, StateError> {
         Ok(Self {
-            internal_id_last: parts.state.internal_id_max().await?,
+            internal_id_last: parts.state.studies().internal_id_max().await?,
+            arrival_last: first_arrival(&parts).await?,
             limits: Arc::new(parts.limits.clone()),
             parts,
             workers,
@@ -93,38 +101,45 @@ impl Assembler {
 
     /// Takes up what was left at the last stop: studies that are not at their end or had no model,
     /// and objects that were acknowledged but not written into the database.
-    pub(super) async fn recover(
-        &mut self,
-        on_disk: Vec<RecoveredObject>,
-    ) -> Result<(), StateError> {
-        for row in self.parts.state.unfinished().await? {
-            self.take_up(row).await;
+    pub(super) async fn recover(&mut self) -> Result<(), StateError> {
+        let jobs = self.parts.state.jobs().all().await?;
+        let attempts: BTreeMap<Uid, i64> = jobs
+            .into_iter()
+            .map(|job| (job.study_uid, job.attempts))
+            .collect();
+        for row in self.parts.state.studies().unfinished().await? {
+            let attempts = attempts.get(&row.study_uid).copied().unwrap_or(0);
+            self.take_up(row, attempts).await;
         }
-        let known = self.parts.state.known_paths().await?;
-        let is_new = |one: &RecoveredObject| !known.contains(&one.object.path);
-        let mut unknown: Vec<_> = on_disk.into_iter().filter(is_new).collect();
-        // As they came, so that a database that is made again tells the same.
-        unknown.sort_by(RecoveredObject::came_before);
         let studies = self.open.len();
-        tracing::info!(
-            studies,
-            objects = unknown.len(),
-            "taken up from the last stop"
-        );
-        for batch in unknown.chunks(BATCH_EVENTS_MAX) {
-            let (times, limits, at) = (came_at(batch), Arc::clone(&self.limits), self.now());
-            let batch = batch.to_vec();
-            let scanned = spawn_blocking(move || scan_recovered(batch, at, &limits)).await;
-            let scanned = scanned.unwrap_or_default().into_iter();
-            let dated = scanned.map(|one| one.received(&times, at)).collect();
-            self.take_in(dated).await;
-            self.end_turn().await;
+        let mut objects = 0;
+        loop {
+            let found = self.parts.state.objects().found(FOUND_FILES_MAX).await?;
+            if found.is_empty() {
+                break;
+            }
+            objects += found.len();
+            self.take_found(found).await;
         }
+        tracing::info!(studies, objects, "taken up from the last stop");
         self.end_turn().await;
         Ok(())
     }
 
-    async fn take_up(&mut self, row: StudyRow) {
+    async fn take_found(&mut self, found: Vec<FoundFile>) {
+        let (limits, now) = (Arc::clone(&self.limits), self.now());
+        let scanned = spawn_blocking(move || scan_found(found, now, &limits)).await;
+        match scanned {
+            Ok(scanned) => {
+                self.turn.changes.no_longer_found = scanned.settled;
+                self.take_in(scanned.objects).await;
+            }
+            Err(error) => tracing::error!(%error, "headers were not read"),
+        }
+        self.end_turn().await;
+    }
+
+    async fn take_up(&mut self, row: StudyRow, attempts: i64) {
         let uid = row.study_uid.clone();
         let interrupted = row.state == StudyState::Analysing;
         let phase = match row.state {
@@ -132,6 +147,7 @@ impl Assembler {
             _ => Phase::Queued,
         };
         let mut study = Study::parked(row, phase);
+        study.attempts = attempts;
         if let Phase::Settling { until } = phase {
             study.objects = Some(self.read_objects(&uid).await);
             self.open.insert(uid.clone(), study);
@@ -158,7 +174,7 @@ impl Assembler {
     pub(super) async fn run(
         mut self,
         mut intake: Receiver<IntakeEvent>,
-        mut done: UnboundedReceiver<Done>,
+        mut ends: UnboundedReceiver<JobEnd>,
         mut stop: oneshot::Receiver<()>,
     ) {
         let mut batch = Vec::new();
@@ -172,7 +188,7 @@ impl Assembler {
                     gather_until = Instant::now() + GATHER_TIME;
                     self.receive(std::mem::take(&mut batch)).await;
                 }
-                Some(done) = done.recv() => self.take_result(done).await,
+                Some(end) = ends.recv() => self.take_end(end).await,
                 Some(Ok(check)) = self.checks.join_next() => self.take_check(&check),
                 () = self.parts.clock.sleep_until(alarm_end), if alarm.is_some() => {
                     self.ring_alarms();
@@ -186,16 +202,16 @@ impl Assembler {
             self.receive(std::mem::take(&mut batch)).await;
             self.end_turn().await;
         }
-        self.wait_for_workers(done).await;
+        self.wait_for_workers(ends).await;
     }
 
     /// Waits for the analyses that run, but not for long: they are done again after a restart.
-    async fn wait_for_workers(&mut self, mut done: UnboundedReceiver<Done>) {
+    async fn wait_for_workers(&mut self, mut ends: UnboundedReceiver<JobEnd>) {
         self.queue.clear();
         let end = self.parts.clock.monotonic() + stop_time_max();
         while self.busy > 0 {
             tokio::select! {
-                Some(done) = done.recv() => self.take_result(done).await,
+                Some(end) = ends.recv() => self.take_end(end).await,
                 () = self.parts.clock.sleep_until(end) => break,
             }
             self.queue.clear();
@@ -226,6 +242,8 @@ impl Assembler {
 
     async fn take_object(&mut self, mut object: ScannedObject) {
         telemetry::count_object(object.row.receipt);
+        self.turn.announced.extend(object.announced.take());
+        object.row.arrival = self.next_arrival();
         if let Err(unread) = &object.header
             && object.row.study_uid.is_none()
         {
@@ -245,6 +263,11 @@ impl Assembler {
         if object.row.receipt == Receipt::Mended {
             self.take_mended(object).await;
             return;
+        }
+        if let (Some(_), Ok(instance)) = (object.session, &object.header)
+            && is_slow(instance)
+        {
+            self.workers.prepare(instance);
         }
         if let Some(uid) = object.row.study_uid.clone() {
             self.add_to_study(&uid, &object.row, object.header, object.disagreement);
@@ -294,7 +317,7 @@ impl Assembler {
         let known = if open.is_some() {
             open
         } else {
-            let rows = self.insist(|| state.sharing(uid)).await;
+            let rows = self.insist(|| state.studies().sharing(uid)).await;
             let is_theirs = |row: &StudyRow| row.patient.identity().may_be(&identity);
             rows.into_iter().find(is_theirs).map(|row| row.study_uid)
         };
@@ -377,8 +400,11 @@ impl Assembler {
             return;
         };
         let state = self.parts.state.clone();
-        let known =
-            self.open.contains_key(&uid) || self.insist(|| state.study_row(&uid)).await.is_some();
+        let known = self.open.contains_key(&uid)
+            || self
+                .insist(|| state.studies().row(Scope::All, &uid))
+                .await
+                .is_some();
         if !known {
             return;
         }
@@ -415,6 +441,12 @@ impl Assembler {
         self.turn.changes.objects.push(row);
     }
 
+    /// Grows with every object and, as far as the clock lets it, from one run to the next.
+    fn next_arrival(&mut self) -> i64 {
+        self.arrival_last = (self.arrival_last + 1).max(self.now().as_microsecond());
+        self.arrival_last
+    }
+
     fn tell_unreadable(&mut self, row: &ObjectRow, reason: &Reason) {
         telemetry::count_unreadable();
         tracing::warn!(
@@ -436,7 +468,7 @@ impl Assembler {
             return;
         }
         let state = self.parts.state.clone();
-        match self.insist(|| state.study_row(uid)).await {
+        match self.insist(|| state.studies().row(Scope::All, uid)).await {
             Some(row) => {
                 // Whatever is not at its end is in memory already.
                 self.open
@@ -465,12 +497,12 @@ impl Assembler {
         }
     }
 
-    async fn read_objects(&self, uid: &Uid) -> Objects {
+    async fn read_objects(&self, uid: &Uid) -> StudyHeaders {
         let state = &self.parts.state;
-        let paths = self.insist(|| state.paths_of(uid)).await;
-        let refused = self.insist(|| state.refused_of(uid)).await;
+        let paths = self.insist(|| state.objects().paths_of(uid)).await;
+        let refused = self.insist(|| state.problems().refused_of(uid)).await;
         let limits = Arc::clone(&self.limits);
-        let read = spawn_blocking(move || Objects::read(&paths, refused, &limits)).await;
+        let read = spawn_blocking(move || StudyHeaders::read(&paths, refused, &limits)).await;
         read.unwrap_or_default()
     }
 
@@ -523,24 +555,10 @@ fn homeless_description(row: &ObjectRow) -> String {
     format!("Unreadable objects from {sender} that name no study")
 }
 
-/// When each object came, by its file.
-fn came_at(objects: &[RecoveredObject]) -> BTreeMap<PathBuf, Timestamp> {
-    let dated = objects
-        .iter()
-        .map(|one| (one.object.path.clone(), one.came_at));
-    dated.collect()
-}
-
-impl Scanned {
-    /// The same, as received when its file was written; by a clock that was ahead, `now`.
-    fn received(mut self, times: &BTreeMap<PathBuf, Timestamp>, now: Timestamp) -> Self {
-        if let Self::Object(object) = &mut self
-            && let Some(at) = times.get(&object.row.path)
-        {
-            object.row.received_at = (*at).min(now);
-        }
-        self
-    }
+/// After that of every object that the last run may have given.
+async fn first_arrival(parts: &StudiesOptions) -> Result<i64, StateError> {
+    let last = parts.state.studies().received_last().await?;
+    Ok(last.map_or(0, |at| at.as_microsecond() + 1_000_000))
 }
 
 /// Takes what the intake told, not before `until`. Nothing is lost if this is dropped half-way.

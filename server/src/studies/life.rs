@@ -4,17 +4,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use pipeline::assembly::{
-    Action, Completeness, Moment, StudyEvent, StudyState as Phase, step, study_completeness,
+    Action, Completeness, Moment, Phase, StudyEvent, step, study_completeness,
 };
 use pipeline::uid::Uid;
 
 use super::assembler::Assembler;
 use super::study::{INTERRUPTIONS_MAX, Study};
 use crate::events::What;
-use store::state::{StudyState, StudyTimes};
+use store::state::{Scope, StudyState, StudyTimes};
 
 /// An answer about completeness.
-pub(super) struct Check {
+pub(super) struct CompletenessAnswer {
     uid: Uid,
     /// Of the study when it was asked.
     revision: u64,
@@ -45,6 +45,7 @@ impl Assembler {
                 self.receive_again(uid, true);
                 self.set_alarm(uid, end);
             }
+            Action::QueueAgain => self.enqueue(uid),
             Action::Queue => {
                 let proven = event == StudyEvent::SenderFinished { whole: true };
                 self.complete(uid, proven);
@@ -70,6 +71,7 @@ impl Assembler {
         };
         study.row.state = StudyState::Receiving;
         study.row.interruptions = 0;
+        study.attempts = 0;
         let times = &mut study.row.times;
         *times = StudyTimes {
             received_first: times.received_first,
@@ -140,7 +142,7 @@ impl Assembler {
     /// now, or have more memory.
     async fn try_again(&mut self, uid: &Uid) {
         let state = self.parts.state.clone();
-        let row = self.insist(|| state.study_row(uid)).await;
+        let row = self.insist(|| state.studies().row(Scope::All, uid)).await;
         if let Some(row) = row.filter(|row| row.interruptions >= INTERRUPTIONS_MAX) {
             let study = Study::parked(row, Phase::Queued);
             self.turn.told.push(What::StudyQueued {
@@ -173,7 +175,7 @@ impl Assembler {
         };
         let (uid, revision) = (uid.clone(), study.revision);
         let (headers, limits) = (objects.headers.clone(), Arc::clone(&self.limits));
-        self.checks.spawn_blocking(move || Check {
+        self.checks.spawn_blocking(move || CompletenessAnswer {
             // What could not be read may yet come again, and whole.
             answer: match headers.received().missing_reason() {
                 Some(reason) => Completeness::NotProven(vec![reason]),
@@ -184,7 +186,7 @@ impl Assembler {
         });
     }
 
-    pub(super) fn take_check(&mut self, check: &Check) {
+    pub(super) fn take_check(&mut self, check: &CompletenessAnswer) {
         let Some(study) = self.open.get(&check.uid) else {
             return;
         };

@@ -12,7 +12,6 @@ mod queue;
 mod scan;
 mod study;
 
-use std::io;
 use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
@@ -22,8 +21,8 @@ use crate::clock::Clock;
 use crate::config::AssemblyConfig;
 use crate::events::Events;
 use crate::intake::IntakeEvent;
-use crate::worker::{MakeAnalyse, Workers};
-use store::objects::RecoveredObject;
+use crate::worker::{Workers, WorkersOptions};
+use store::artefacts::ArtefactStore;
 use store::state::{State, StateError, Trouble};
 
 use assembler::Assembler;
@@ -36,8 +35,8 @@ const STOP_SECONDS_MAX: u64 = 10;
 const WRITE_SECONDS_MAX: u64 = 3;
 
 /// What the studies are assembled with.
-#[derive(Clone)]
-pub struct Parts {
+#[derive(Clone, Debug)]
+pub struct StudiesOptions {
     /// When a study counts as received.
     pub assembly: AssemblyConfig,
     /// What the pipeline refuses to exceed.
@@ -48,27 +47,14 @@ pub struct Parts {
     pub state: State,
     /// Where they are told of.
     pub events: Events,
-    /// Makes the analysis of one worker.
-    pub make_analyse: MakeAnalyse,
-    /// Studies analysed at the same time.
-    pub workers: usize,
-}
-
-impl std::fmt::Debug for Parts {
-    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        formatter.write_str("Parts")
-    }
-}
-
-/// Why the studies cannot be taken up.
-#[derive(Debug, thiserror::Error)]
-pub enum StartError {
-    /// What was left at the last stop cannot be read.
-    #[error(transparent)]
-    State(#[from] StateError),
-    /// The system gives no thread.
-    #[error("cannot start a worker thread: {0}")]
-    Thread(io::Error),
+    /// Where artefacts are kept.
+    pub artefacts: ArtefactStore,
+    /// Who analyses.
+    pub workers: WorkersOptions,
+    /// After so many lost workers a study ends as not analysed.
+    pub attempts_max: i64,
+    /// Longest time for one analysis.
+    pub study_time_max: Duration,
 }
 
 /// The running task.
@@ -82,30 +68,22 @@ pub struct Studies {
 impl Studies {
     /// Takes up what was left at the last stop, then consumes `intake` until [`Studies::stop`].
     ///
-    /// `on_disk` are all objects of the store; those that the database does not know are taken in
-    /// first.
+    /// Files that the start found, which the database lists, are taken in first.
     ///
     /// # Errors
     ///
-    /// [`StartError`] if the database cannot be read or no thread be had.
+    /// [`StateError`] if the database cannot be read.
     pub async fn start(
-        parts: Parts,
-        on_disk: Vec<RecoveredObject>,
+        parts: StudiesOptions,
         intake: mpsc::Receiver<IntakeEvent>,
-    ) -> Result<Self, StartError> {
-        let (done_sender, done) = mpsc::unbounded_channel();
-        let workers = Workers::start(
-            parts.workers,
-            &parts.make_analyse,
-            &parts.limits,
-            &done_sender,
-        )
-        .map_err(StartError::Thread)?;
+    ) -> Result<Self, StateError> {
+        let (ends_sender, ends) = mpsc::unbounded_channel();
+        let workers = Workers::start(&parts.workers, &ends_sender);
         let state = parts.state.clone();
         let mut assembler = Assembler::new(parts, workers).await?;
-        assembler.recover(on_disk).await?;
+        assembler.recover().await?;
         let (stop, stopped) = oneshot::channel();
-        let task = tokio::spawn(assembler.run(intake, done, stopped));
+        let task = tokio::spawn(assembler.run(intake, ends, stopped));
         Ok(Self { state, stop, task })
     }
 

@@ -1,18 +1,23 @@
 //! Waiting studies, their jobs, and what comes back.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
-use models::report::ReportState;
-use pipeline::assembly::{Action, StudyEvent, StudyState as Phase, step};
+use jiff::{SignedDuration, Timestamp};
+use models::report::{ReportState, StudyReport};
+use pipeline::assembly::{Action, Phase, StudyEvent, step};
 use pipeline::reason::{Reason, ReasonCode};
 use pipeline::uid::Uid;
+use tokio::task::spawn_blocking;
 
 use super::assembler::{Assembler, Turn};
 use crate::events::{StudyRef, What};
 use crate::telemetry;
-use crate::worker::{Done, Job, Objects, not_analysed};
-use store::state::{ResultSummary, StateError, StudyState};
+use crate::worker::{Job, JobEnd, JobObjects, JobResult, Loss, not_analysed};
+use store::state::{Lease, ResultSummary, Round, StateError, StudyState};
 
+/// Who leases studies to the workers of this machine.
+const HOLDER: &str = "serve";
 /// Waiting studies whose headers are kept; those behind them are read again when their turn comes.
 const HELD_STUDIES_MAX: usize = 8;
 /// One start in so many takes the study that came first, the others the one that came last.
@@ -31,6 +36,7 @@ impl Assembler {
         study.row.times.queued = Some(now);
         let place = study.place();
         study.queued_as = Some(place.clone());
+        self.turn.changes.jobs.push(study.job(None));
         self.queue.insert(place);
         self.turn.changed.insert(uid.clone());
         self.put_away();
@@ -52,6 +58,7 @@ impl Assembler {
         while let Some(uid) = self.next_to_start() {
             let objects = self.job_objects(&uid).await;
             let (now, moment) = (self.now(), self.moment(""));
+            let lease = self.lease(now);
             self.happen(&uid, StudyEvent::AnalysisStarted, moment);
             let Some(study) = self.open.get_mut(&uid) else {
                 continue;
@@ -59,6 +66,7 @@ impl Assembler {
             study.row.state = StudyState::Analysing;
             study.row.times.analysis_started = Some(now);
             self.alone = study.row.interruptions > 0;
+            self.turn.changes.jobs.push(study.job(Some(lease)));
             let shared_study_uid = study.row.shared_study_uid.clone();
             let broken_off = study.broken_off;
             let study = study.reference();
@@ -100,24 +108,67 @@ impl Assembler {
         Some(place.3)
     }
 
-    async fn job_objects(&self, uid: &Uid) -> Objects {
+    async fn job_objects(&self, uid: &Uid) -> JobObjects {
         let held = self.open.get(uid).and_then(|study| study.objects.as_ref());
         if let Some(objects) = held {
-            return Objects::Read(objects.headers.clone());
+            return JobObjects::Read(objects.headers.clone());
         }
         let state = &self.parts.state;
-        let paths = self.insist(|| state.paths_of(uid)).await;
-        Objects::Paths(paths, self.insist(|| state.refused_of(uid)).await)
+        let paths = self.insist(|| state.objects().paths_of(uid)).await;
+        JobObjects::Paths(
+            paths,
+            self.insist(|| state.problems().refused_of(uid)).await,
+        )
     }
 
-    /// A worker is done with a study; objects that came in the meantime lead to another round.
-    pub(super) async fn take_result(&mut self, done: Done) {
+    /// The right of this service's workers to a study from `now` on.
+    fn lease(&self, now: Timestamp) -> Lease {
+        let seconds = i64::try_from(self.parts.study_time_max.as_secs()).unwrap_or(i64::MAX);
+        let until = now.checked_add(SignedDuration::from_secs(seconds));
+        Lease {
+            holder: HOLDER.to_owned(),
+            until: until.unwrap_or(Timestamp::MAX),
+        }
+    }
+
+    /// A study's job ended. Objects that came in the meantime lead to another round.
+    pub(super) async fn take_end(&mut self, end: JobEnd) {
         self.busy -= 1;
         self.alone = false;
-        if let Some(study) = self.open.get_mut(&done.study.study_uid) {
-            study.row.interruptions = 0;
+        match end.how {
+            JobResult::Done(report, artefacts) => {
+                if let Some(study) = self.open.get_mut(&end.study.study_uid) {
+                    study.row.interruptions = 0;
+                    study.attempts = 0;
+                }
+                let artefacts = self.keep_artefacts(&end.study, artefacts).await;
+                self.end_round(end.study, *report, artefacts).await;
+            }
+            JobResult::Lost(loss) => self.take_loss(end.study, &loss).await,
         }
-        self.end_round(done).await;
+    }
+
+    /// A worker was lost under a study, which is tried again, but not for ever.
+    async fn take_loss(&mut self, lost: StudyRef, loss: &Loss) {
+        let uid = lost.study_uid.clone();
+        let Some(study) = self.open.get_mut(&uid) else {
+            return;
+        };
+        study.attempts += 1;
+        let attempts = study.attempts;
+        tracing::warn!(
+            study = lost.internal_id,
+            attempts,
+            ?loss,
+            "a worker was lost under a study"
+        );
+        if attempts < self.parts.attempts_max {
+            self.happen(&uid, StudyEvent::AnalysisLost, self.moment(""));
+            return;
+        }
+        study.attempts = 0;
+        let report = not_analysed(&uid, vec![loss.reason(attempts)]);
+        self.end_round(lost, report, None).await;
     }
 
     /// Ends a study under which Tez has ended too often without another try.
@@ -128,25 +179,56 @@ impl Assembler {
         study.phase = Phase::Analysing;
         let report = not_analysed(uid, vec![interrupted_too_often(study.row.interruptions)]);
         let study = study.reference();
-        self.end_round(Done { study, report }).await;
+        self.end_round(study, report, None).await;
     }
 
-    async fn end_round(&mut self, done: Done) {
+    /// Where the artefacts are kept now. A disk that does not take them does not hold the result up.
+    async fn keep_artefacts(&self, study: &StudyRef, bytes: Vec<u8>) -> Option<PathBuf> {
+        if bytes.is_empty() {
+            return None;
+        }
+        let (store, study) = (self.parts.artefacts.clone(), study.clone());
+        let number = study.internal_id;
+        let write = move || store.write(&study.study_uid, study.generation, &bytes);
+        match spawn_blocking(write).await {
+            Ok(Ok(path)) => Some(path),
+            Ok(Err(error)) => {
+                tracing::error!(%error, study = number, "its masks and scores are not kept");
+                None
+            }
+            Err(error) => {
+                tracing::error!(%error, study = number, "its masks and scores are not kept");
+                None
+            }
+        }
+    }
+
+    async fn end_round(
+        &mut self,
+        ended: StudyRef,
+        report: StudyReport,
+        artefacts: Option<PathBuf>,
+    ) {
         let (now, moment) = (self.now(), self.moment(""));
-        let uid = done.study.study_uid.clone();
+        let uid = ended.study_uid.clone();
         let Some(study) = self.open.get_mut(&uid) else {
             return;
         };
         let (phase, action) = step(study.phase, StudyEvent::AnalysisEnded, moment);
         study.phase = phase;
         let older = study.row.result.result_generation;
-        let generation = done.study.generation;
-        study.row.result = ResultSummary::of(&done.report, generation);
-        study.row.state = end_state(done.report.state);
+        let generation = ended.generation;
+        study.row.result = ResultSummary::of(&report, generation);
+        study.row.state = end_state(report.state);
         study.row.times.analysed = Some(now);
         let (row, state) = (study.row.clone(), &self.parts.state);
-        self.insist(|| state.write_result(&row, generation, &done.report, now))
-            .await;
+        let round = Round {
+            generation,
+            report: &report,
+            artefacts: artefacts.as_deref(),
+            at: now,
+        };
+        self.insist(|| state.write_result(&row, &round)).await;
         let waited = now.duration_since(row.times.received_last).as_secs_f64();
         let how = row.state.as_str();
         tracing::info!(
@@ -156,11 +238,11 @@ impl Assembler {
             seconds = waited,
             "result"
         );
-        telemetry::count_result(&done.report, how, waited);
+        telemetry::count_result(&report, how, waited);
         if let Some(older) = older.filter(|older| *older < generation) {
-            self.turn.told.push(superseded(&done.study, older));
+            self.turn.told.push(superseded(&ended, older));
         }
-        self.turn.told.push(told(done));
+        self.turn.told.push(told(ended, report));
         self.after_result(&uid, action);
     }
 
@@ -186,11 +268,13 @@ impl Assembler {
             mut changes,
             changed,
             told,
+            announced,
         } = std::mem::take(&mut self.turn);
         let rows = changed.iter().filter_map(|uid| self.open.get(uid));
         changes.studies = rows.map(|study| study.row.clone()).collect();
         let state = &self.parts.state;
         self.insist(|| state.write(&changes)).await;
+        drop(announced);
         for what in told {
             self.parts.events.publish(what);
         }
@@ -257,20 +341,20 @@ fn superseded(study: &StudyRef, generation: i64) -> What {
     }
 }
 
-fn told(done: Done) -> What {
-    let partial = match done.report.state {
+fn told(study: StudyRef, report: StudyReport) -> What {
+    let partial = match report.state {
         ReportState::Analysed => false,
         ReportState::Partial => true,
         ReportState::NotAnalysed => {
             return What::StudyNotAnalysed {
-                study: done.study,
-                reasons: done.report.reasons,
+                study,
+                reasons: report.reasons,
             };
         }
     };
     What::StudyAnalysed {
-        study: done.study,
-        priority: done.report.priority,
+        study,
+        priority: report.priority,
         partial,
     }
 }

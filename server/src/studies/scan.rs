@@ -1,5 +1,7 @@
 //! What came in → what it says of itself: headers are read in batches on a blocking thread.
 
+use std::path::PathBuf;
+
 use jiff::Timestamp;
 use pipeline::header::read_object;
 use pipeline::instance::Instance;
@@ -8,10 +10,10 @@ use pipeline::reason::{Reason, ReasonCode};
 use pipeline::uid::Uid;
 use pipeline::unread::UnreadObject;
 
-use crate::intake::{Claim, IntakeEvent};
+use crate::intake::{Announced, Claim, IntakeEvent};
 use store::objects::{RecoveredObject, StoredObject};
 use store::receipt::Receipt;
-use store::state::ObjectRow;
+use store::state::{FoundFile, ObjectRow};
 
 /// One thing that the intake told, its header read.
 #[derive(Debug)]
@@ -37,6 +39,8 @@ pub(super) struct ScannedObject {
     pub(super) header: Result<Instance, Box<UnreadObject>>,
     /// Where its sender called it something else than its header does.
     pub(super) disagreement: Option<Reason>,
+    /// Kept until the object has its row.
+    pub(super) announced: Option<Announced>,
 }
 
 /// Reads the headers of a batch, in order. Blocking.
@@ -52,9 +56,11 @@ pub(super) fn scan(events: Vec<IntakeEvent>, at: Timestamp, limits: &Limits) -> 
             claim,
             object,
             receipt,
+            announced,
         } => {
             let mut scanned = scan_object(object, &claim.sop_instance_uid, at, limits);
             scanned.session = Some(session);
+            scanned.announced = Some(announced);
             scanned.row.channel = Some(channel);
             scanned.row.peer = peer;
             scanned.row.receipt = receipt;
@@ -66,17 +72,34 @@ pub(super) fn scan(events: Vec<IntakeEvent>, at: Timestamp, limits: &Limits) -> 
     events.into_iter().map(scan_one).collect()
 }
 
-/// Reads the headers of objects that are on disk but not in the database. Blocking.
-pub(super) fn scan_recovered(
-    objects: Vec<RecoveredObject>,
-    at: Timestamp,
-    limits: &Limits,
-) -> Vec<Scanned> {
-    let scan_one = |recovered: RecoveredObject| {
-        let scanned = scan_object(recovered.object, &recovered.sop_instance_uid, at, limits);
-        Scanned::Object(Box::new(scanned))
-    };
-    objects.into_iter().map(scan_one).collect()
+/// What a start found, its headers read.
+#[derive(Debug)]
+pub(super) struct ScannedFiles {
+    pub(super) objects: Vec<Scanned>,
+    /// Files that are done with: read, or gone again.
+    pub(super) settled: Vec<PathBuf>,
+}
+
+/// Reads the headers of files that are on disk but not in the database; each counts as received when
+/// it was written, by a clock that was ahead `now`. Blocking.
+pub(super) fn scan_found(files: Vec<FoundFile>, now: Timestamp, limits: &Limits) -> ScannedFiles {
+    let mut objects = Vec::new();
+    let mut settled = Vec::new();
+    for file in files {
+        match RecoveredObject::at(&file.path) {
+            Ok(Some(found)) => {
+                let at = file.came_at.min(now);
+                let scanned = scan_object(found.object, &found.sop_instance_uid, at, limits);
+                objects.push(Scanned::Object(Box::new(scanned)));
+            }
+            Ok(None) => {}
+            Err(error) => {
+                tracing::error!(%error, file = %file.path.display(), "a kept file is not read");
+            }
+        }
+        settled.push(file.path);
+    }
+    ScannedFiles { objects, settled }
 }
 
 fn scan_object(
@@ -99,6 +122,7 @@ fn scan_object(
         series_uid: None,
         bytes: object.bytes,
         received_at: at,
+        arrival: 0,
         channel: None,
         peer: String::new(),
         receipt: Receipt::New,
@@ -113,6 +137,7 @@ fn scan_object(
         row,
         header,
         disagreement: None,
+        announced: None,
     }
 }
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use pipeline::assembly::StudyState as Phase;
+use pipeline::assembly::Phase;
 use pipeline::instance::Instance;
 use pipeline::limits::Limits;
 use pipeline::patient::Identity;
@@ -16,7 +16,7 @@ use pipeline::unread::UnreadObject;
 
 use crate::events::StudyRef;
 use crate::worker::{Headers, read_headers};
-use store::state::StudyRow;
+use store::state::{JobRow, Lease, StudyRow};
 
 /// After so many interruptions a study is no longer tried by itself. High, for a study may be
 /// interrupted without any fault of its own: by restarts, by power cuts, by the kill test. Low
@@ -33,7 +33,7 @@ pub(super) struct Study {
     /// As the worklist shows it.
     pub(super) row: StudyRow,
     /// The headers of its objects; `None` while it waits in a long queue.
-    pub(super) objects: Option<Objects>,
+    pub(super) objects: Option<StudyHeaders>,
     /// Where it stands in the table of [`pipeline::assembly`].
     pub(super) phase: Phase,
     /// Where it stands in the queue, while it does: later objects do not move it there.
@@ -42,13 +42,15 @@ pub(super) struct Study {
     pub(super) alarm: Option<Duration>,
     /// The last sender that had to do with it broke off.
     pub(super) broken_off: bool,
+    /// Workers that were lost under it, as it is now.
+    pub(super) attempts: i64,
     /// Grows with every image, so that an answer about an older stack is told apart.
     pub(super) revision: u64,
 }
 
-/// The objects of a study.
+/// The headers of a study's objects.
 #[derive(Debug, Default)]
-pub(super) struct Objects {
+pub(super) struct StudyHeaders {
     /// In the order in which they came; those in conflict too.
     pub(super) headers: Headers,
     /// Their SOP Instance UIDs.
@@ -73,7 +75,7 @@ impl Study {
     pub(super) fn new(uid: Uid, internal_id: i64, at: Timestamp) -> Self {
         let until = Duration::ZERO;
         Self {
-            objects: Some(Objects::default()),
+            objects: Some(StudyHeaders::default()),
             ..Self::parked(
                 StudyRow::new(uid, internal_id, at),
                 Phase::Settling { until },
@@ -90,6 +92,7 @@ impl Study {
             queued_as: None,
             alarm: None,
             broken_off: false,
+            attempts: 0,
             revision: 0,
         }
     }
@@ -100,6 +103,16 @@ impl Study {
             study_uid: self.row.study_uid.clone(),
             internal_id: self.row.internal_id,
             generation: self.row.generation,
+        }
+    }
+
+    /// Its job: waiting, or with `lease` given to a worker.
+    pub(super) fn job(&self, lease: Option<Lease>) -> JobRow {
+        JobRow {
+            study_uid: self.row.study_uid.clone(),
+            generation: self.row.generation,
+            attempts: self.attempts,
+            lease,
         }
     }
 
@@ -188,7 +201,7 @@ impl Study {
     }
 }
 
-impl Objects {
+impl StudyHeaders {
     /// Reads the headers of the objects at `paths` again, besides those that were `refused`.
     /// Blocking.
     pub(super) fn read(paths: &[PathBuf], refused: Vec<UnreadObject>, limits: &Limits) -> Self {

@@ -9,24 +9,31 @@ use dicom_dictionary_std::{tags, uids};
 use dicom_object::{FileMetaTableBuilder, InMemDicomObject};
 use jiff::Timestamp;
 use models::analysis::StudyObjects;
-use models::report::{ReportState, StudyReport};
+use models::report::{ModelIdentity, ReportState, StudyReport};
 use models::triage::Priority;
 use pipeline::content::ContentHasher;
+use pipeline::decode::Decoding;
 use pipeline::limits::Limits;
 use pipeline::reason::{Reason, ReasonCode};
 use pipeline::uid::Uid;
 use tokio::sync::{broadcast, mpsc};
 
 use super::study::{INTERRUPTIONS_MAX, Study};
-use super::{Parts, Studies};
+use super::{Studies, StudiesOptions};
 use crate::clock::Clock;
 use crate::config::AssemblyConfig;
 use crate::events::{Event, Events};
-use crate::intake::{Claim, IntakeEvent};
-use crate::worker::{Analyse, not_analysed};
-use store::objects::{RecoveredObject, StoredObject};
+use crate::intake::{Announced, Claim, IntakeEvent};
+use crate::testing::open_state;
+use crate::worker::tests::{launch_thread, options};
+use crate::worker::{Analyse, Answer, WorkersOptions, not_analysed};
+use store::artefacts::ArtefactStore;
+use store::objects::StoredObject;
 use store::receipt::{Channel, Receipt};
-use store::state::{Changes, ResultSummary, State, StudyDetails, StudyState};
+use store::state::{
+    Changes, Durability, FoundFile, ResultSummary, Round, Scope, State, StudyDetails, StudyState,
+    WorklistPage,
+};
 
 /// Longest wait for what must happen, seconds; only a failing test waits so long.
 const PATIENCE_SECONDS: u64 = 20;
@@ -37,7 +44,7 @@ struct Teller {
 }
 
 impl Analyse for Teller {
-    fn analyse(&mut self, study: StudyObjects<'_>) -> StudyReport {
+    fn analyse(&mut self, study: StudyObjects<'_>, _decoding: Decoding<'_>) -> Answer {
         if let Some(ear) = &self.ear {
             ear.lock().unwrap().recv().unwrap();
         }
@@ -52,11 +59,16 @@ impl Analyse for Teller {
         } else {
             format!("{text}, doubted")
         };
-        StudyReport {
+        let report = StudyReport {
             state: ReportState::Analysed,
             priority: Priority::Urgent,
             ..not_analysed(study.study_uid, vec![Reason::new(ReasonCode::Chosen, text)])
-        }
+        };
+        report.into()
+    }
+
+    fn model(&self) -> Result<ModelIdentity, Reason> {
+        Err(Reason::new(ReasonCode::ModelUnavailable, "a test has none"))
     }
 }
 
@@ -74,12 +86,14 @@ struct Scene {
 
 /// How a scene starts.
 struct Setup {
-    on_disk: Vec<RecoveredObject>,
+    /// Files that the start found.
+    on_disk: Vec<FoundFile>,
     /// Each analysis waits for a word.
     held: bool,
     assembly: AssemblyConfig,
     limits: Limits,
     workers: usize,
+    study_time_max: Duration,
 }
 
 impl Default for Setup {
@@ -90,6 +104,7 @@ impl Default for Setup {
             assembly: AssemblyConfig::default(),
             limits: Limits::default(),
             workers: 1,
+            study_time_max: Duration::from_mins(1),
         }
     }
 }
@@ -117,26 +132,37 @@ impl Scene {
 
     async fn start_with(folder: &Path, setup: Setup) -> Self {
         let clock = Clock::stopped_at(Timestamp::from_second(1_700_000_000).unwrap());
-        let state = State::open(folder).await.unwrap();
+        let state = open_state(folder).await;
+        let mut transaction = state.begin(Durability::Process).await.unwrap();
+        for file in &setup.on_disk {
+            transaction.add_found(file).await.unwrap();
+        }
+        transaction.commit().await.unwrap();
         let events = Events::new(clock.clone());
         let live = events.subscribe(None).live;
         let (word, ear) = std::sync::mpsc::channel();
         let ear = setup.held.then(|| Arc::new(std::sync::Mutex::new(ear)));
         let (intake, receiver) = mpsc::channel(1_024);
-        let parts = Parts {
+        let launch = launch_thread(Arc::new(move || Box::new(Teller { ear: ear.clone() })));
+        let mut workers = options(setup.workers, launch, folder);
+        workers.settings.limits = setup.limits.clone();
+        let parts = StudiesOptions {
             assembly: setup.assembly,
             limits: setup.limits,
             clock: clock.clone(),
             state: state.clone(),
             events,
-            make_analyse: Arc::new(move || Box::new(Teller { ear: ear.clone() })),
-            workers: setup.workers,
+            artefacts: ArtefactStore::open(&folder.join("artefacts")).unwrap(),
+            workers: WorkersOptions {
+                study_time_max: setup.study_time_max,
+                ..workers
+            },
+            attempts_max: 2,
+            study_time_max: setup.study_time_max,
         };
         Self {
             folder: folder.to_owned(),
-            studies: Studies::start(parts, setup.on_disk, receiver)
-                .await
-                .unwrap(),
+            studies: Studies::start(parts, receiver).await.unwrap(),
             clock,
             state,
             live,
@@ -157,6 +183,7 @@ impl Scene {
                 sop_instance_uid: uid(object.sop),
                 transfer_syntax_uid: uid(uids::EXPLICIT_VR_LITTLE_ENDIAN),
             },
+            announced: Announced::alone(&uid(object.sop), stored.content),
             object: stored,
             receipt: object.receipt,
         };
@@ -195,19 +222,37 @@ impl Scene {
     /// Waits until `holds` is true of the study.
     async fn until(&self, holds: impl Fn(&StudyDetails) -> bool) -> StudyDetails {
         for _ in 0..PATIENCE_SECONDS * 200 {
-            if let Some(study) = self.state.study(&uid("1.1")).await.unwrap()
+            if let Some(study) = self
+                .state
+                .studies()
+                .details(Scope::All, &uid("1.1"))
+                .await
+                .unwrap()
                 && holds(&study)
             {
                 return study;
             }
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
-        panic!("still {:?}", self.state.study(&uid("1.1")).await.unwrap());
+        panic!(
+            "still {:?}",
+            self.state
+                .studies()
+                .details(Scope::All, &uid("1.1"))
+                .await
+                .unwrap()
+        );
     }
 
     /// The studies that workers have.
     async fn analysing(&self) -> Vec<String> {
-        let list = self.state.worklist(100, 0, false).await.unwrap().studies;
+        let list = self
+            .state
+            .studies()
+            .worklist(Scope::All, page(100, 0, false))
+            .await
+            .unwrap()
+            .studies;
         let busy = list.iter().filter(|row| row.state == StudyState::Analysing);
         let mut uids: Vec<_> = busy.map(|row| row.study_uid.to_string()).collect();
         uids.sort();
@@ -320,12 +365,28 @@ impl Object<'_> {
         object.with_meta(meta).unwrap().write_to_file(path).unwrap();
     }
 
-    fn recovered(&self, folder: &Path) -> RecoveredObject {
-        RecoveredObject {
-            sop_instance_uid: uid(self.sop),
-            object: self.write(folder),
+    fn found(&self, folder: &Path) -> FoundFile {
+        FoundFile {
+            path: self.write(folder).path,
             came_at: Timestamp::UNIX_EPOCH,
         }
+    }
+}
+
+fn round(report: &StudyReport, at: Timestamp) -> Round<'_> {
+    Round {
+        generation: 1,
+        report,
+        artefacts: None,
+        at,
+    }
+}
+
+fn page(limit: i64, offset: i64, with_read: bool) -> WorklistPage {
+    WorklistPage {
+        limit,
+        offset,
+        with_read,
     }
 }
 
@@ -354,7 +415,7 @@ async fn a_study_that_cannot_be_shown_to_be_whole_is_analysed_after_its_quiet_ti
     assert_eq!(scene.told("study_analysed").await["priority"], "urgent");
     let study = scene.until(|study| study.study.state.is_terminal()).await;
     assert_eq!(study.study.state, StudyState::Analysed);
-    assert_eq!(study.report.unwrap()["reasons"][0]["text"], "2 objects");
+    assert_eq!(study.report.unwrap().reasons[0].text, "2 objects");
     assert_eq!(study.study.patient.name, "Doe^Jane");
     assert!(study.study.times.analysed.is_some());
     scene.studies.stop().await;
@@ -376,7 +437,7 @@ async fn a_late_slice_reopens_the_study_and_the_new_result_supersedes_the_old_on
     assert_eq!(scene.told("result_superseded").await["generation"], 1);
     assert_eq!(scene.told("study_analysed").await["generation"], 2);
     let study = scene.until(|study| study.study.state.is_terminal()).await;
-    assert_eq!(study.report.unwrap()["reasons"][0]["text"], "2 objects");
+    assert_eq!(study.report.unwrap().reasons[0].text, "2 objects");
     assert!(study.rounds[0].superseded_at.is_some());
     assert!(study.rounds[1].superseded_at.is_none());
     scene.studies.stop().await;
@@ -446,7 +507,7 @@ async fn an_object_that_cannot_be_read_is_kept_told_and_listed() {
         scene.told("object_unreadable").await["sop_instance_uid"],
         "1.1.1.1"
     );
-    let listed = scene.state.unreadable_objects().await.unwrap();
+    let listed = scene.state.objects().unreadable(Scope::All).await.unwrap();
     assert_eq!(listed.len(), 1);
     assert_eq!(listed[0].peer, "CT1");
     assert!(!listed[0].reason.text.is_empty());
@@ -454,7 +515,8 @@ async fn an_object_that_cannot_be_read_is_kept_told_and_listed() {
     assert_eq!(
         scene
             .state
-            .worklist(10, 0, false)
+            .studies()
+            .worklist(Scope::All, page(10, 0, false))
             .await
             .unwrap()
             .unreadable_objects,
@@ -546,7 +608,16 @@ async fn an_object_that_was_not_taken_is_missing_from_its_study_also_after_a_res
     let said = |study: &StudyDetails| study.study.result.reasons[0].text.clone();
     let study = scene.until(|study| study.study.state.is_terminal()).await;
     assert_eq!(said(&study), "1 objects, 1 missing");
-    assert_eq!(scene.state.worklist(9, 0, false).await.unwrap().total, 1);
+    assert_eq!(
+        scene
+            .state
+            .studies()
+            .worklist(Scope::All, page(9, 0, false))
+            .await
+            .unwrap()
+            .total,
+        1
+    );
     scene.studies.stop().await;
 
     let mut scene = Scene::start(folder.path()).await;
@@ -582,7 +653,13 @@ async fn objects_that_name_no_study_have_one_row_for_each_session_and_it_is_foun
     for _ in 0..2 {
         scene.told("study_analysed").await;
     }
-    let listed = scene.state.worklist(10, 0, false).await.unwrap().studies;
+    let listed = scene
+        .state
+        .studies()
+        .worklist(Scope::All, page(10, 0, false))
+        .await
+        .unwrap()
+        .studies;
     let mut counts: Vec<_> = listed.iter().map(|row| row.counts.objects).collect();
     counts.sort_unstable();
     assert_eq!(counts, [1, 2]);
@@ -596,13 +673,19 @@ async fn objects_that_name_no_study_have_one_row_for_each_session_and_it_is_foun
 
     // The database is lost, the objects are not: nobody knows any more who sent them.
     let other = tempfile::tempdir().unwrap();
-    let on_disk = objects.map(|(_, sop)| broken(sop).recovered(folder.path()));
+    let on_disk = objects.map(|(_, sop)| broken(sop).found(folder.path()));
     let setup = Setup {
         on_disk: on_disk.into(),
         ..Setup::default()
     };
     let scene = Scene::start_with(other.path(), setup).await;
-    let listed = scene.state.worklist(10, 0, false).await.unwrap().studies;
+    let listed = scene
+        .state
+        .studies()
+        .worklist(Scope::All, page(10, 0, false))
+        .await
+        .unwrap()
+        .studies;
     let counts: Vec<_> = listed.iter().map(|row| row.counts.objects).collect();
     assert_eq!(counts, [3]);
     scene.studies.stop().await;
@@ -614,6 +697,7 @@ async fn an_object_of_which_its_sender_and_its_header_disagree_is_kept_and_a_pro
     let folder = tempfile::tempdir().unwrap();
     let mut scene = Scene::start(folder.path()).await;
     let object = slice("1.1.1.1");
+    let stored = object.write(folder.path());
     let event = IntakeEvent::Stored {
         session: 1,
         channel: Channel::Dimse,
@@ -623,7 +707,8 @@ async fn an_object_of_which_its_sender_and_its_header_disagree_is_kept_and_a_pro
             sop_instance_uid: uid("1.1.1.77"),
             transfer_syntax_uid: uid(uids::EXPLICIT_VR_LITTLE_ENDIAN),
         },
-        object: object.write(folder.path()),
+        announced: Announced::alone(&uid("1.1.1.77"), stored.content),
+        object: stored,
         receipt: Receipt::New,
     };
     scene.intake.send(event).await.unwrap();
@@ -665,7 +750,12 @@ async fn other_content_under_a_known_uid_is_reported() {
 
 /// Of each row, by patient: its own UID, the shared one, and how many objects it has.
 async fn rows(state: &State) -> Vec<(String, String, Option<String>, i64)> {
-    let listed = state.worklist(10, 0, true).await.unwrap().studies;
+    let listed = state
+        .studies()
+        .worklist(Scope::All, page(10, 0, true))
+        .await
+        .unwrap()
+        .studies;
     let mut rows: Vec<_> = listed
         .into_iter()
         .map(|row| {
@@ -703,10 +793,16 @@ async fn patients_that_share_a_study_uid_have_a_row_each_and_both_say_so() {
     for _ in 0..2 {
         let told = scene.told("study_analysed").await;
         let of = uid(told["study_uid"].as_str().unwrap());
-        let study = scene.state.study(&of).await.unwrap().unwrap();
+        let study = scene
+            .state
+            .studies()
+            .details(Scope::All, &of)
+            .await
+            .unwrap()
+            .unwrap();
         let report = study.report.unwrap();
-        assert_eq!(report["study_uid"], "1.1");
-        assert_eq!(report["reasons"][0]["text"], "2 objects, doubted");
+        assert_eq!(report.study_uid, uid("1.1"));
+        assert_eq!(report.reasons[0].text, "2 objects, doubted");
     }
     let found = rows(&scene.state).await;
     let shared = Some("1.1".to_owned());
@@ -719,9 +815,9 @@ async fn patients_that_share_a_study_uid_have_a_row_each_and_both_say_so() {
     // The database is lost: the objects give the same rows again.
     let other = tempfile::tempdir().unwrap();
     let on_disk = [slice("1.1.1.1"), objects[0], objects[1], objects[2]];
-    let came = |(second, one): (i64, Object<'_>)| RecoveredObject {
+    let came = |(second, one): (i64, Object<'_>)| FoundFile {
         came_at: Timestamp::from_second(second).unwrap(),
-        ..one.recovered(folder.path())
+        ..one.found(folder.path())
     };
     let setup = Setup {
         on_disk: (1..).zip(on_disk).map(came).collect(),
@@ -751,7 +847,7 @@ async fn a_sender_that_breaks_off_leaves_a_doubt_until_one_has_finished() {
     scene.quiet();
     let report = scene.until(|study| study.report.is_some()).await.report;
     let report = report.unwrap();
-    assert_eq!(report["reasons"][0]["text"], "1 objects, doubted");
+    assert_eq!(report.reasons[0].text, "1 objects, doubted");
 
     scene.store(2, slice("1.1.1.2")).await;
     scene.told("study_receiving").await;
@@ -765,7 +861,7 @@ async fn a_sender_that_breaks_off_leaves_a_doubt_until_one_has_finished() {
     scene.quiet();
     let says = |study: &StudyDetails, text: &str| {
         let report = study.report.as_ref();
-        report.is_some_and(|report| report["reasons"][0]["text"] == text)
+        report.is_some_and(|report| report.reasons[0].text == text)
     };
     scene.until(|study| says(study, "2 objects")).await;
     scene.studies.stop().await;
@@ -803,8 +899,8 @@ async fn objects_that_only_the_disk_knows_are_taken_in_at_the_next_start() {
     let folder = tempfile::tempdir().unwrap();
     let setup = Setup {
         on_disk: vec![
-            slice("1.1.1.1").recovered(folder.path()),
-            slice("1.1.1.2").recovered(folder.path()),
+            slice("1.1.1.1").found(folder.path()),
+            slice("1.1.1.2").found(folder.path()),
         ],
         ..Setup::default()
     };
@@ -838,17 +934,10 @@ async fn a_study_that_was_not_at_its_end_goes_on_after_a_restart() {
     stopped.await.unwrap();
     state.close().await;
 
-    let setup = Setup {
-        on_disk: vec![slice("1.1.1.1").recovered(folder.path())],
-        ..Setup::default()
-    };
-    let mut scene = Scene::start_with(folder.path(), setup).await;
+    let mut scene = Scene::start(folder.path()).await;
     let study = scene.until(|study| study.study.state.is_terminal()).await;
     assert_eq!(study.study.generation, 1);
-    assert_eq!(
-        study.study.counts.objects, 1,
-        "the known object was not taken in again"
-    );
+    assert_eq!(study.study.counts.objects, 1);
     scene.store(2, slice("1.1.1.2")).await;
     scene.told("study_receiving").await;
     scene.studies.stop().await;
@@ -862,13 +951,16 @@ async fn a_study_that_had_no_model_is_analysed_at_the_next_start() {
         (ReasonCode::NoUsableSeries, false),
     ] {
         let folder = tempfile::tempdir().unwrap();
-        let state = State::open(folder.path()).await.unwrap();
+        let state = open_state(folder.path()).await;
         let mut study = Study::new(uid("1.1"), 1, Timestamp::UNIX_EPOCH).row;
         let report = not_analysed(&uid("1.1"), vec![Reason::new(code, "so it was")]);
         study.state = StudyState::NotAnalysed;
         study.result = ResultSummary::of(&report, 1);
         let at = Timestamp::UNIX_EPOCH;
-        state.write_result(&study, 1, &report, at).await.unwrap();
+        state
+            .write_result(&study, &round(&report, at))
+            .await
+            .unwrap();
         state.close().await;
         let mut scene = Scene::start(folder.path()).await;
         if again {
@@ -920,7 +1012,7 @@ async fn of_images_beyond_the_limit_one_is_held_so_that_the_analysis_sees_that_t
         scene.quiet();
         scene.told("study_analysed").await;
         let study = scene.until(|study| study.study.state.is_terminal()).await;
-        assert_eq!(study.report.unwrap()["reasons"][0]["text"], "3 objects");
+        assert_eq!(study.report.unwrap().reasons[0].text, "3 objects");
         scene.studies.stop().await;
         scene.state.close().await;
     }
@@ -948,7 +1040,13 @@ async fn one_open_study_too_many_ends_the_quiet_time_of_the_oldest() {
     scene.store(1, other).await;
     assert_eq!(scene.told("study_complete").await["study_uid"], "1.1");
     assert_eq!(scene.told("study_analysed").await["study_uid"], "1.1");
-    let other = scene.state.study_row(&uid("1.2")).await.unwrap().unwrap();
+    let other = scene
+        .state
+        .studies()
+        .row(Scope::All, &uid("1.2"))
+        .await
+        .unwrap()
+        .unwrap();
     assert_eq!(other.state, StudyState::Receiving);
     scene.studies.stop().await;
 }
@@ -956,8 +1054,8 @@ async fn one_open_study_too_many_ends_the_quiet_time_of_the_oldest() {
 /// Leaves behind study `study_uid` as a Tez that ended in the midst of analysing it: its one slice,
 /// and its row with `interruptions` from before.
 async fn leave_interrupted(folder: &Path, study_uid: &str, interruptions: i64) {
-    let state = State::open(folder).await.unwrap();
-    let internal_id = state.internal_id_max().await.unwrap() + 1;
+    let state = open_state(folder).await;
+    let internal_id = state.studies().internal_id_max().await.unwrap() + 1;
     let mut study = Study::new(uid(study_uid), internal_id, Timestamp::UNIX_EPOCH).row;
     study.state = StudyState::Analysing;
     study.interruptions = interruptions;
@@ -1061,7 +1159,7 @@ async fn studies_under_which_tez_ended_come_last_and_each_alone() {
 #[tokio::test]
 async fn the_newest_study_goes_before_the_backlog_and_every_fourth_start_takes_the_oldest() {
     let folder = tempfile::tempdir().unwrap();
-    let state = State::open(folder.path()).await.unwrap();
+    let state = open_state(folder.path()).await;
     let backlog = (1..=9_i64).map(|number| {
         let at = Timestamp::from_second(1_000 * number).unwrap();
         let mut row = Study::new(uid(&format!("2.{number}")), number, at).row;
@@ -1102,9 +1200,9 @@ async fn studies_found_on_disk_keep_the_times_and_the_order_in_which_they_came()
             sop,
             ..Object::default()
         };
-        RecoveredObject {
+        FoundFile {
             came_at: Timestamp::from_second(second).unwrap(),
-            ..object.recovered(folder.path())
+            ..object.found(folder.path())
         }
     };
     let on_disk = vec![
@@ -1126,7 +1224,15 @@ async fn studies_found_on_disk_keep_the_times_and_the_order_in_which_they_came()
         );
         (row.internal_id, seconds)
     };
-    let row = async |study| scene.state.study_row(&uid(study)).await.unwrap().unwrap();
+    let row = async |study| {
+        scene
+            .state
+            .studies()
+            .row(Scope::All, &uid(study))
+            .await
+            .unwrap()
+            .unwrap()
+    };
     assert_eq!(times(&row("3.1").await), (1, (1_000, 2_000)));
     assert_eq!(times(&row("3.2").await), (2, (5_000, 5_000)));
     let now = scene.clock.now().as_second();
@@ -1170,7 +1276,9 @@ async fn a_mended_object_has_its_study_analysed_again_and_is_no_conflict() {
         peer: String::new(),
         reason: Reason::new(ReasonCode::DamagedFile, "damaged"),
     };
-    scene.state.write_damage(&problem, "damaged").await.unwrap();
+    let mut transaction = scene.state.begin(Durability::Process).await.unwrap();
+    transaction.add_damage(&problem, "damaged").await.unwrap();
+    transaction.commit().await.unwrap();
     let study = scene.until(|study| study.study.damaged_objects == 1).await;
     assert!(study.study.state.is_terminal());
     let mended = Object {
@@ -1187,6 +1295,6 @@ async fn a_mended_object_has_its_study_analysed_again_and_is_no_conflict() {
         (study.study.counts.objects, study.study.counts.conflicts),
         (1, 0)
     );
-    assert_eq!(study.report.unwrap()["reasons"][0]["text"], "1 objects");
+    assert_eq!(study.report.unwrap().reasons[0].text, "1 objects");
     scene.studies.stop().await;
 }

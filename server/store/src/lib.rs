@@ -3,6 +3,8 @@
 //!
 //! The files are the truth: what the database lacks is read again from them.
 
+pub mod artefacts;
+pub mod decoded;
 pub mod objects;
 pub mod private;
 pub mod receipt;

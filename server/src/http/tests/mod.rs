@@ -18,11 +18,13 @@ use tokio::net::TcpStream;
 use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::task::JoinHandle;
 
-use super::{AppState, Health, HttpConfig, Parts, serve};
+use super::{AppState, HttpConfig, HttpServices, serve};
 use crate::archive::ArchiveLimits;
 use crate::clock::Clock;
 use crate::events::Events;
+use crate::health::Health;
 use crate::intake::{Intake, IntakeEvent};
+use crate::testing::open_state;
 use store::objects::{ObjectStore, StoreLimits};
 use store::state::State;
 
@@ -68,7 +70,7 @@ impl Rig {
 
     async fn with(config: HttpConfig, limits: StoreLimits, zip: ArchiveLimits) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let (store, _) = ObjectStore::open(folder.path(), limits).unwrap();
+        let store = ObjectStore::open(folder.path(), limits).unwrap();
         let (sender, mut receiver) = mpsc::channel(64);
         let told = Arc::new(Mutex::new(Vec::new()));
         let log = Arc::clone(&told);
@@ -80,10 +82,10 @@ impl Rig {
         let clock = Clock::system();
         let upload_places = config.uploads_at_once_max;
         let (shutdown, stopping) = watch::channel(false);
-        let state = State::open(folder.path()).await.unwrap();
+        let state = open_state(folder.path()).await;
         let (events, health) = (Events::new(clock.clone()), Health::default());
-        let parts = Parts {
-            intake: Intake::new(store, sender, Duration::from_secs(1)),
+        let parts = HttpServices {
+            intake: Intake::new(store, state.clone(), sender, Duration::from_secs(1)),
             state: state.clone(),
             events: events.clone(),
             clock,

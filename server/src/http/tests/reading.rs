@@ -4,7 +4,7 @@ use pipeline::reason::{Reason, ReasonCode};
 
 use super::*;
 use crate::events::{StudyRef, What};
-use store::state::{Changes, StudyRow};
+use store::state::{Changes, Round, StudyRow};
 
 fn study(study_uid: &str, patient_name: &str) -> StudyRow {
     let mut row = StudyRow::new(uid(study_uid), 7, jiff::Timestamp::UNIX_EPOCH);
@@ -360,7 +360,13 @@ async fn a_study_is_marked_as_read_with_the_result_that_was_read_and_the_mark_is
         .await
         .problem(409, "other_result");
     let at = jiff::Timestamp::UNIX_EPOCH;
-    let written = rig.state.write_result(&with_result, 1, &report, at);
+    let round = Round {
+        generation: 1,
+        report: &report,
+        artefacts: None,
+        at,
+    };
+    let written = rig.state.write_result(&with_result, &round);
     written.await.unwrap();
     put("").await.problem(400, "bad_query");
     put("?result_generation=2")

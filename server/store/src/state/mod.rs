@@ -1,47 +1,55 @@
 //! What must outlive a restart, besides the objects: behind one narrow port. SQL stands only here.
 //!
-//! How much survives what:
-//! - A killed process loses nothing that was committed.
-//! - A power cut may take the last rows of objects and studies (SQLite's WAL with
-//!   `synchronous=NORMAL`): the object files, which were synced before they were acknowledged, are
-//!   the truth, and what is missing is read again from them at the next start.
-//! - Results are written with `synchronous=FULL`: a finding that was shown is on disk.
+//! Each aggregate has its repository, by which it is read: [`State::studies`], [`State::objects`],
+//! [`State::results`], [`State::problems`]. It is written through a [`Transaction`], which has a
+//! method for each thing that can be written; [`State::write`] writes what one turn changed.
+//!
+//! How much survives what is said by [`Durability`]: a killed process loses nothing that was
+//! committed; results, which people were shown, survive a power cut as well.
 //!
 //! The statements run on SQLite and PostgreSQL alike (sqlx's `Any` driver, `$1` placeholders, TEXT
-//! and BIGINT only), but for the settings of a SQLite connection in [`State::open`].
+//! and BIGINT only); what differs stands in [`database`].
 
-mod read;
-mod rows;
+mod columns;
+mod database;
+mod jobs;
+mod objects;
+mod problems;
+mod record;
+mod results;
+mod scope;
+mod studies;
+mod transaction;
 mod trouble;
 mod write;
-mod writing;
 
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
-use std::sync::Once;
 use std::time::Duration;
 
-use sqlx::AnyPool;
-use sqlx::any::AnyPoolOptions;
-use sqlx::{AnyConnection, Connection};
+use sqlx::any::{AnyArguments, AnyRow};
+use sqlx::{Any, AnyPool, Connection};
 
-pub use rows::{
-    Changes, KnownObject, Marked, ObjectCounts, ObjectRow, PatientFacts, Problem, ReportRound,
-    ResultSummary, StudyDetails, StudyRow, StudyState, StudyTimes, UnreadableObject, Worklist,
+pub use database::Database;
+pub use jobs::{JobRow, Jobs, Lease};
+pub use objects::{FoundFile, KnownObject, ObjectRow, Objects, UnreadableObject};
+pub use problems::{Problem, Problems};
+pub use results::{Marked, ReportRound, Results, Round};
+pub use scope::Scope;
+pub use studies::{
+    ObjectCounts, PatientFacts, ResultSummary, Studies, StudyDetails, StudyRow, StudyState,
+    StudyTimes, Worklist, WorklistPage,
 };
+pub use transaction::{Durability, Transaction};
 pub use trouble::Trouble;
+pub use write::Changes;
 
-use crate::private;
+use database::{Located, READERS_MAX};
 use trouble::Condition;
 
-/// The database's file name inside the data folder.
-const DATABASE_FILE: &str = "tez.sqlite";
-/// Connections that read at the same time.
-const READERS_MAX: u32 = 4;
-/// Longest wait for a connection. SQLite itself waits five seconds for another's lock.
-const CONNECTION_TIME_MAX: Duration = Duration::from_secs(10);
 /// Longest wait for statements under way when the database is closed.
 const CLOSE_TIME_MAX: Duration = Duration::from_secs(3);
+/// Most rows of one list that is not paged.
+const LIST_ROWS_MAX: i64 = 1_000;
 
 /// The database could not do what was asked.
 #[derive(Debug, thiserror::Error)]
@@ -51,14 +59,22 @@ pub enum StateError {
     PathNotUtf8(PathBuf),
     /// The tables could not be made or brought up to date.
     #[error(
-        "the database {path:?} cannot be brought up to date: {cause}; if a newer Tez wrote it, \
+        "the database {database} cannot be brought up to date: {cause}; if a newer Tez wrote it, \
          start that one"
     )]
     Migration {
-        /// Its file.
-        path: PathBuf,
+        /// Which database.
+        database: String,
         /// What sqlx says.
         cause: sqlx::migrate::MigrateError,
+    },
+    /// The embedded database's file cannot be made, or others kept out of it.
+    #[error("the database {path:?} cannot be made: {cause}")]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// What the system says.
+        cause: std::io::Error,
     },
     /// A statement failed.
     #[error("the database failed: {0}")]
@@ -77,6 +93,14 @@ pub enum StateError {
     /// A value cannot be written as JSON.
     #[error("a result cannot be written as JSON: {0}")]
     Json(serde_json::Error),
+}
+
+impl StateError {
+    /// Whether trying again may help: the database is in trouble, and nothing is wrong with the
+    /// statement or the row.
+    pub fn may_pass(&self) -> bool {
+        Trouble::of(self).is_some()
+    }
 }
 
 impl From<sqlx::Error> for StateError {
@@ -102,52 +126,59 @@ pub struct State {
     /// Paths inside it are stored without it, so that the folder can be moved.
     data_dir: PathBuf,
     readers: AnyPool,
-    /// One connection, `synchronous=NORMAL`.
+    /// One connection, for [`Durability::Process`].
     writer: AnyPool,
-    /// One connection, `synchronous=FULL`.
+    /// One connection, for [`Durability::PowerCut`].
     result_writer: AnyPool,
     condition: Condition,
-    url: String,
+    database: Located,
 }
 
 impl State {
-    /// Opens the database in `data_dir`, which must exist, and brings its tables up to date.
+    /// Opens `database` for the data folder `data_dir`, which must exist, and brings its tables up
+    /// to date.
     ///
     /// # Errors
     ///
     /// [`StateError`] if it cannot be opened, or was written by a newer Tez.
-    pub async fn open(data_dir: &Path) -> Result<Self, StateError> {
-        install_drivers();
-        let path = data_dir.join(DATABASE_FILE);
-        close_to_others(&path).map_err(|error| StateError::Database(sqlx::Error::Io(error)))?;
-        let url = sqlite_url(&path, "rwc")?;
-        try_connecting(&url).await?;
-        let writer = pool(&url, 1, "NORMAL").await?;
-        migrate(&writer, path).await?;
+    pub async fn open(database: &Database, data_dir: &Path) -> Result<Self, StateError> {
+        let database = Located::prepare(database, data_dir)?;
+        database.make_if_missing().await?;
+        database.try_connecting().await?;
+        let writer = database.pool(1, Durability::Process).await?;
+        database.migrate(&writer).await?;
         Ok(Self {
             condition: Condition::default(),
-            url: url.clone(),
             data_dir: data_dir.to_owned(),
-            readers: pool(&url, READERS_MAX, "NORMAL").await?,
+            readers: database.pool(READERS_MAX, Durability::Process).await?,
             writer,
-            result_writer: pool(&url, 1, "FULL").await?,
+            result_writer: database.pool(1, Durability::PowerCut).await?,
+            database,
         })
     }
 
-    /// Looks at the database in `data_dir` without changing it or making anything: how many studies
-    /// it knows; `None` if there is none yet. Every page of it is looked at.
+    /// Looks at `database` without changing it or making anything: how many studies it knows;
+    /// `None` if there is none yet. Every page of an embedded one is looked at.
     ///
     /// # Errors
     ///
     /// [`StateError`] if it cannot be opened, or is damaged.
-    pub async fn inspect(data_dir: &Path) -> Result<Option<i64>, StateError> {
-        install_drivers();
-        let path = data_dir.join(DATABASE_FILE);
-        if !path.try_exists().map_err(sqlx::Error::Io)? {
+    pub async fn inspect(database: &Database, data_dir: &Path) -> Result<Option<i64>, StateError> {
+        let Some(database) = Located::existing(database, data_dir)? else {
             return Ok(None);
-        }
-        let mut connection = AnyConnection::connect(&sqlite_url(&path, "ro")?).await?;
-        let answer = look(&mut connection).await;
+        };
+        let Some(mut connection) = database.connect_if_there().await? else {
+            return Ok(None);
+        };
+        let look = async {
+            database.verify(&mut connection).await?;
+            if !database.has_table(&mut connection, "studies").await? {
+                return Ok(0);
+            }
+            let studies = sqlx::query_scalar("SELECT COUNT(*) FROM studies");
+            Ok(studies.fetch_one(&mut connection).await?)
+        };
+        let answer = look.await;
         connection.close().await?;
         answer.map(Some)
     }
@@ -162,7 +193,7 @@ impl State {
         let close = async {
             self.readers.close().await;
             self.result_writer.close().await;
-            // The last connection to close folds the write-ahead log into the database.
+            // The last connection to close folds SQLite's write-ahead log into the database.
             self.writer.close().await;
         };
         if tokio::time::timeout(CLOSE_TIME_MAX, close).await.is_err() {
@@ -172,106 +203,89 @@ impl State {
         }
     }
 
-    /// `path` as it is stored: without the data folder where it lies in it.
-    fn stored_path(&self, path: &Path) -> String {
-        let inside = path.strip_prefix(&self.data_dir).unwrap_or(path);
-        inside.to_string_lossy().into_owned()
+    /// The studies, for reading.
+    pub fn studies(&self) -> Studies<'_> {
+        Studies(self)
     }
-}
 
-/// The database's file, and those that SQLite makes beside it with its rights.
-fn close_to_others(path: &Path) -> std::io::Result<()> {
-    let mut options = std::fs::OpenOptions::new();
-    options.create(true).append(true).mode(private::FILE_MODE);
-    drop(options.open(path)?);
-    for suffix in ["", "-wal", "-shm"] {
-        private::file_if_any(&path.with_file_name(format!("{DATABASE_FILE}{suffix}")))?;
+    /// The objects, for reading.
+    pub fn objects(&self) -> Objects<'_> {
+        Objects(self)
     }
-    Ok(())
-}
 
-async fn look(connection: &mut AnyConnection) -> Result<i64, StateError> {
-    let verdict: String = sqlx::query_scalar("PRAGMA quick_check(1)")
-        .fetch_one(&mut *connection)
-        .await?;
-    if verdict != "ok" {
-        return Err(StateError::Damaged(verdict));
+    /// The results, for reading.
+    pub fn results(&self) -> Results<'_> {
+        Results(self)
     }
-    let tables: i64 =
-        sqlx::query_scalar("SELECT COUNT(*) FROM sqlite_master WHERE name = 'studies'")
-            .fetch_one(&mut *connection)
-            .await?;
-    if tables == 0 {
-        return Ok(0);
+
+    /// The jobs, for reading.
+    pub fn jobs(&self) -> Jobs<'_> {
+        Jobs(self)
     }
-    let studies = sqlx::query_scalar("SELECT COUNT(*) FROM studies");
-    Ok(studies.fetch_one(&mut *connection).await?)
-}
 
-fn install_drivers() {
-    static DRIVERS: Once = Once::new();
-    DRIVERS.call_once(sqlx::any::install_default_drivers);
-}
+    /// What people should know, for reading.
+    pub fn problems(&self) -> Problems<'_> {
+        Problems(self)
+    }
 
-/// Opens and closes a connection as a pool would, which itself only says that it waited too long.
-async fn try_connecting(url: &str) -> Result<(), StateError> {
-    let mut connection = AnyConnection::connect(url).await?;
-    let tried = sqlx::raw_sql("PRAGMA journal_mode = WAL; SELECT COUNT(*) FROM sqlite_master")
-        .execute(&mut connection)
-        .await;
-    connection.close().await?;
-    tried?;
-    Ok(())
-}
-
-async fn migrate(pool: &AnyPool, path: PathBuf) -> Result<(), StateError> {
-    let migrated = sqlx::migrate!().run(pool).await;
-    migrated.map_err(|cause| {
-        let text = cause.to_string();
-        let error = StateError::Migration { path, cause };
-        match Trouble::of(&error) {
-            Some(Trouble::Damaged) => StateError::Damaged(text),
-            _ => error,
+    /// Rows as `read` reads them. One that holds what Tez never writes is left out of a list, and said
+    /// in the log.
+    fn readable<T>(
+        rows: &[AnyRow],
+        read: impl Fn(&AnyRow) -> Result<T, StateError>,
+    ) -> Result<Vec<T>, StateError> {
+        let mut found = Vec::new();
+        for row in rows {
+            match read(row) {
+                Ok(one) => found.push(one),
+                Err(error @ StateError::BadRow { .. }) => {
+                    tracing::error!(%error, "a row cannot be read and is left out");
+                }
+                Err(error) => return Err(error),
+            }
         }
-    })
+        Ok(found)
+    }
+
+    async fn count(&self, query: &'static str) -> Result<i64, StateError> {
+        sqlx::query_scalar(query)
+            .fetch_one(&self.readers)
+            .await
+            .noted(self)
+    }
+
+    async fn rows(
+        &self,
+        query: sqlx::query::Query<'_, Any, AnyArguments>,
+    ) -> Result<Vec<AnyRow>, StateError> {
+        query.fetch_all(&self.readers).await.noted(self)
+    }
+
+    async fn row(
+        &self,
+        query: sqlx::query::Query<'_, Any, AnyArguments>,
+    ) -> Result<Option<AnyRow>, StateError> {
+        query.fetch_optional(&self.readers).await.noted(self)
+    }
 }
 
-async fn pool(url: &str, connections_max: u32, synchronous: &str) -> Result<AnyPool, StateError> {
-    let settings = match synchronous {
-        "FULL" => "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL",
-        _ => "PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL",
-    };
-    let pool = AnyPoolOptions::new()
-        .max_connections(connections_max)
-        .acquire_timeout(CONNECTION_TIME_MAX)
-        .idle_timeout(None)
-        .max_lifetime(None)
-        .after_connect(move |connection, _| {
-            Box::pin(async move {
-                sqlx::raw_sql(settings).execute(&mut *connection).await?;
-                Ok(())
-            })
-        })
-        .connect(url)
-        .await?;
-    Ok(pool)
+/// `path` as it is stored: without the data folder where it lies in it.
+fn stored_path(data_dir: &Path, path: &Path) -> String {
+    let inside = path.strip_prefix(data_dir).unwrap_or(path);
+    inside.to_string_lossy().into_owned()
 }
 
-/// A URL for `path`, every byte but the plainest written as `%XX`.
-fn sqlite_url(path: &Path, mode: &str) -> Result<String, StateError> {
-    let text = path
-        .to_str()
-        .ok_or_else(|| StateError::PathNotUtf8(path.to_owned()))?;
-    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"/._-".contains(&byte);
-    let encode = |byte: u8| {
-        if plain(byte) {
-            char::from(byte).to_string()
-        } else {
-            format!("%{byte:02X}")
-        }
-    };
-    let encoded: String = text.bytes().map(encode).collect();
-    Ok(format!("sqlite://{encoded}?mode={mode}"))
+/// Keeps in mind what a reading met.
+trait Noted<T> {
+    fn noted(self, state: &State) -> Result<T, StateError>;
+}
+
+impl<T> Noted<T> for Result<T, sqlx::Error> {
+    fn noted(self, state: &State) -> Result<T, StateError> {
+        let result = self.map_err(StateError::from);
+        state.condition.read(&result);
+        result
+    }
 }
 
 #[cfg(test)]

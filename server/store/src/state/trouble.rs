@@ -19,6 +19,8 @@ pub enum Trouble {
     NotWritable,
     /// Its bytes are not those that were written.
     Damaged,
+    /// PostgreSQL does not answer.
+    Unreachable,
     /// The disk fails, or something else.
     Failing,
 }
@@ -34,6 +36,7 @@ impl Trouble {
                 _ => None,
             },
             StateError::Database(cause) => of_sqlx(cause),
+            StateError::File { .. } => Some(Self::NotWritable),
             StateError::PathNotUtf8(_) | StateError::BadRow { .. } | StateError::Json(_) => None,
         }
     }
@@ -45,6 +48,7 @@ impl Trouble {
             Self::Locked => "locked",
             Self::NotWritable => "not_writable",
             Self::Damaged => "damaged",
+            Self::Unreachable => "unreachable",
             Self::Failing => "failing",
         }
     }
@@ -55,18 +59,23 @@ impl fmt::Display for Trouble {
         formatter.write_str(match self {
             Self::Full => {
                 "The disk is full: studies are not kept up to date and no new result is shown. \
-                 Make room on the disk of the data folder; Tez then goes on by itself."
+                 Make room on the disk of the database; Tez then goes on by itself."
             }
             Self::Locked => {
-                "Another program holds the database tez.sqlite locked: studies are not kept up to \
+                "Another program holds the database locked: studies are not kept up to \
                  date and no new result is shown. End that program; Tez then goes on by itself."
             }
             Self::NotWritable => {
-                "The database in the data folder cannot be written: studies are not kept up to \
-                 date and no new result is shown. Give Tez's user the right to write there, and \
-                 see whether the disk became read-only; Tez then goes on by itself."
+                "The database cannot be written: studies are not kept up to date and no new \
+                 result is shown. Give Tez's user the right to write there, and see whether the \
+                 disk or the server became read-only; Tez then goes on by itself."
             }
             Self::Damaged => DAMAGED,
+            Self::Unreachable => {
+                "PostgreSQL (database.url) does not answer: studies are not kept up to date and no \
+                 new result is shown. See whether it runs and lets Tez in; Tez then goes on by \
+                 itself."
+            }
             Self::Failing => {
                 "The disk of the database fails: studies are not kept up to date and no new \
                  result is shown. The log says what the system says; Tez goes on by itself when \
@@ -82,10 +91,17 @@ pub(super) const DAMAGED: &str = "The database tez.sqlite is damaged. Every rece
      folder, and start Tez: it makes the database again from the objects, in the order in which \
      they came, and analyses them again, the newest first.";
 
-/// By the primary result code of SQLite, the low byte of the extended one.
 fn of_sqlx(error: &sqlx::Error) -> Option<Trouble> {
-    let code = match error {
-        sqlx::Error::Database(error) => error.code()?.parse::<u32>().ok()? & 0xff,
+    match error {
+        sqlx::Error::Database(error) => {
+            let code = error.code()?;
+            // SQLSTATE has five characters, SQLite's codes are numbers of up to four digits.
+            if code.len() == 5 {
+                of_sqlstate(&code)
+            } else {
+                of_sqlite(code.parse().ok()?)
+            }
+        }
         sqlx::Error::RowNotFound
         | sqlx::Error::TypeNotFound { .. }
         | sqlx::Error::ColumnIndexOutOfBounds { .. }
@@ -93,16 +109,38 @@ fn of_sqlx(error: &sqlx::Error) -> Option<Trouble> {
         | sqlx::Error::ColumnDecode { .. }
         | sqlx::Error::Decode(_)
         | sqlx::Error::Encode(_)
-        | sqlx::Error::PoolClosed => return None,
-        _ => return Some(Trouble::Failing),
-    };
-    match code {
+        | sqlx::Error::PoolClosed => None,
+        // SQLite reports its own as errors of the database: this is a socket.
+        sqlx::Error::Io(_) | sqlx::Error::Tls(_) | sqlx::Error::Protocol(_) => {
+            Some(Trouble::Unreachable)
+        }
+        _ => Some(Trouble::Failing),
+    }
+}
+
+/// By the primary result code, the low byte of the extended one.
+fn of_sqlite(code: u32) -> Option<Trouble> {
+    match code & 0xff {
         5 | 6 => Some(Trouble::Locked),       // SQLITE_BUSY, SQLITE_LOCKED
         8 | 14 => Some(Trouble::NotWritable), // SQLITE_READONLY, SQLITE_CANTOPEN
         11 | 26 => Some(Trouble::Damaged),    // SQLITE_CORRUPT, SQLITE_NOTADB
         13 => Some(Trouble::Full),            // SQLITE_FULL
         1 | 18 | 19 | 20 | 25 => None,        // of the statement
         _ => Some(Trouble::Failing),          // SQLITE_IOERR and the rest
+    }
+}
+
+/// PostgreSQL's manual, appendix A: by the class, the first two characters, but for a few.
+fn of_sqlstate(code: &str) -> Option<Trouble> {
+    match (code.get(..2)?, code) {
+        (_, "53100") => Some(Trouble::Full), // disk_full
+        (_, "25006" | "42501") => Some(Trouble::NotWritable), // read_only_sql_transaction, insufficient_privilege
+        (_, "55P03") => Some(Trouble::Locked),                // lock_not_available
+        // Connections, authorisation, too many of them, the end of the server, no such database.
+        ("08" | "28" | "53" | "57" | "3D", _) => Some(Trouble::Unreachable),
+        // Deadlocks, I/O errors, damaged files.
+        ("40" | "58" | "XX", _) => Some(Trouble::Failing),
+        _ => None, // of the statement
     }
 }
 

@@ -1,19 +1,16 @@
-//! What the port takes and gives.
-
-use std::path::PathBuf;
+//! A study as its rows tell it.
 
 use jiff::Timestamp;
 use models::findings::Finding;
 use models::report::StudyReport;
 use models::triage::Priority;
-use pipeline::content::ContentHash;
 use pipeline::instance::StudyHeader;
 use pipeline::patient::Identity;
 use pipeline::reason::Reason;
 use pipeline::uid::Uid;
 use serde::{Deserialize, Serialize};
 
-use crate::receipt::{Channel, Receipt};
+use crate::state::{Problem, ReportRound};
 
 /// Where a study stands. The last three are terminal until a late object re-opens the study.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -67,48 +64,6 @@ impl StudyState {
             Self::Analysed | Self::Partial | Self::NotAnalysed => true,
         }
     }
-}
-
-/// One acknowledged object.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ObjectRow {
-    /// The Part 10 file.
-    pub path: PathBuf,
-    /// What its data set is.
-    pub content: ContentHash,
-    /// SOP instance, by the sender.
-    pub sop_instance_uid: Uid,
-    /// SOP class; `None` if it was found on disk and its header cannot be read.
-    pub sop_class_uid: Option<Uid>,
-    /// Encoding of the stored bytes; `None` if it was found on disk and its header cannot be read.
-    pub transfer_syntax_uid: Option<Uid>,
-    /// Its study, or one that was made for objects that do not say theirs.
-    pub study_uid: Option<Uid>,
-    /// Its series; `None` if it does not say.
-    pub series_uid: Option<Uid>,
-    /// Length of the file, bytes.
-    pub bytes: u64,
-    /// When Tez learned of it.
-    pub received_at: Timestamp,
-    /// Its road; `None` if it was found on disk after a crash.
-    pub channel: Option<Channel>,
-    /// Who sent it; empty if it was found on disk after a crash.
-    pub peer: String,
-    /// New or in conflict (a duplicate has no row of its own).
-    pub receipt: Receipt,
-    /// Why it cannot be read.
-    pub refusal: Option<Reason>,
-}
-
-/// What the reading of kept files has to know of an object.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct KnownObject {
-    /// SOP instance, by the sender.
-    pub sop_instance_uid: Uid,
-    /// Its study; `None` if its header cannot be read.
-    pub study_uid: Option<Uid>,
-    /// It was found damaged or gone before.
-    pub is_damaged: bool,
 }
 
 /// A study as the worklist shows it.
@@ -324,45 +279,6 @@ impl StudyTimes {
     }
 }
 
-/// Something that people should know, with its reason.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Problem {
-    /// When.
-    pub at: Timestamp,
-    /// The study, if known.
-    pub study_uid: Option<Uid>,
-    /// The object, if it is about one.
-    pub sop_instance_uid: Option<Uid>,
-    /// Where the object's bytes are kept, inside the data folder.
-    pub path: Option<PathBuf>,
-    /// Who sent it.
-    pub peer: String,
-    /// What is wrong.
-    pub reason: Reason,
-}
-
-/// A kept object that cannot be read: its study lacks it, but it is not lost.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct UnreadableObject {
-    /// What its sender called it.
-    pub sop_instance_uid: Uid,
-    /// The study under which it stands in the worklist: its own, or one made for objects that do
-    /// not say theirs.
-    pub study_uid: Option<Uid>,
-    /// Where its bytes are kept, inside the data folder.
-    pub path: PathBuf,
-    /// Hash of its data set.
-    pub content: ContentHash,
-    /// Length of the file, bytes.
-    pub bytes: u64,
-    /// When it came.
-    pub received_at: Timestamp,
-    /// Who sent it.
-    pub peer: String,
-    /// Why it cannot be read.
-    pub reason: Reason,
-}
-
 /// A page of the worklist.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Worklist {
@@ -378,60 +294,15 @@ pub struct Worklist {
     pub unreadable_objects: i64,
 }
 
-/// What became of the wish to mark a study as read.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Marked {
-    /// It is as wished.
-    Done,
-    /// No such study.
-    Unknown,
-    /// Its newest result is not the one that was read, or there is none.
-    OtherResult,
-}
-
-/// A round of analysis that is over.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ReportRound {
-    /// Which round.
-    pub generation: i64,
-    /// When its result was there.
-    pub created_at: Timestamp,
-    /// When a newer result took its place.
-    pub superseded_at: Option<Timestamp>,
-}
-
 /// Everything about one study.
 #[derive(Clone, Debug, PartialEq)]
 pub struct StudyDetails {
     /// As in the worklist.
     pub study: StudyRow,
     /// The newest result, as `tez triage --json` prints it; `null` without one.
-    pub report: Option<serde_json::Value>,
+    pub report: Option<StudyReport>,
     /// All rounds of analysis, oldest first.
     pub rounds: Vec<ReportRound>,
     /// What people should know about its objects, oldest first.
     pub problems: Vec<Problem>,
-}
-
-/// What one transaction writes: all of it or nothing.
-#[derive(Clone, Debug, Default)]
-pub struct Changes {
-    /// New objects; those with a known path are left as they are, unless they have no study yet.
-    pub objects: Vec<ObjectRow>,
-    /// Studies, new or changed.
-    pub studies: Vec<StudyRow>,
-    /// Problems to add.
-    pub problems: Vec<Problem>,
-    /// Files that were damaged or gone and are whole again.
-    pub mended: Vec<PathBuf>,
-}
-
-impl Changes {
-    /// Nothing to write.
-    pub fn is_empty(&self) -> bool {
-        self.objects.is_empty()
-            && self.studies.is_empty()
-            && self.problems.is_empty()
-            && self.mended.is_empty()
-    }
 }
