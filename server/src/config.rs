@@ -22,9 +22,8 @@ use crate::scp::{ScpConfig, check_ae_title};
 use crate::telemetry::{self, LogConfig};
 use store::objects::StoreLimits;
 
-/// Variables that are no settings: the settings file itself, which the command line reads, and the
-/// switch that has a test write `docs/config.md`.
-const OTHER_VARIABLES: [&str; 2] = ["TEZ_CONFIG", "TEZ_WRITE_DOCS"];
+/// No setting, but the settings file itself, which the command line reads.
+const FILE_VARIABLE: &str = "TEZ_CONFIG";
 /// Longest quiet time, seconds.
 const QUIET_SECONDS_MAX: f64 = 3_600.0;
 /// Most worker threads.
@@ -318,8 +317,7 @@ fn known_settings() -> Value {
 
 /// `TEZ_DICOM__BIND=127.0.0.1:11113` → `dicom.bind`; lists are separated by commas.
 fn environment(variables: impl Iterator<Item = (String, String)>, known: &Value) -> Environment {
-    let ours = variables
-        .filter(|(key, _)| key.starts_with("TEZ_") && !OTHER_VARIABLES.contains(&key.as_str()));
+    let ours = variables.filter(|(key, _)| key.starts_with("TEZ_") && key != FILE_VARIABLE);
     let mut source = Environment::with_prefix("TEZ")
         .prefix_separator("_")
         .separator("__")

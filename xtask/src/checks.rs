@@ -6,7 +6,7 @@ use anyhow::{Context, Result, bail};
 
 use crate::postgres::{self, Postgres};
 use crate::shell::{cargo, checkout, run, step};
-use crate::suite::{Form, Selection, run_tests};
+use crate::suite::{Form, Selection, run_tests, write_documents};
 use crate::{debian, onnxruntime, peers};
 
 /// Everything that tests and demo need.
@@ -61,6 +61,14 @@ pub(crate) fn check() -> Result<()> {
     step("unit tests and rules of the tree", || {
         run_tests(Selection::Inner, Form::Usual)
     })?;
+    Ok(())
+}
+
+/// Writes every generated document anew.
+pub(crate) fn docs() -> Result<()> {
+    onnxruntime::ensure()?;
+    step("documents", write_documents)?;
+    println!("look at the difference: git diff docs");
     Ok(())
 }
 

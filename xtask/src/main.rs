@@ -37,6 +37,7 @@ cargo xtask kill-test [--kills N]
                              N kills (200) under load, each followed by a restart that must find every
                              acknowledged object; `test` does 20
 cargo xtask check            the inner loop: format, lints, unit tests, the rules of the tree
+cargo xtask docs             writes every document anew that is made from code or a model's card
 cargo xtask bench [ARG…]     the benchmarks, optimised; arguments go to criterion, such as a filter
 
 Demo and tests use one build profile (dev, optimised where it matters), so nothing is built twice.";
@@ -64,6 +65,7 @@ fn run() -> Result<()> {
         ["kill-test"] => checks::kill_test("200"),
         ["kill-test", "--kills", kills] if kills.parse::<u32>().is_ok() => checks::kill_test(kills),
         ["check"] => checks::check(),
+        ["docs"] => checks::docs(),
         ["bench", ref rest @ ..] => checks::bench(rest),
         [] | ["help" | "--help" | "-h"] => {
             println!("{HELP}");

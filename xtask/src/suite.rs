@@ -22,6 +22,21 @@ const STATE_CRATES: [(&str, &str); 2] = [("server", "server"), ("store", "server
 /// Tests of the whole service that are about state, in the crate and folder `tests`.
 const STATE_TESTS: [&str; 3] = ["clients", "kill", "roads"];
 
+/// By these variables the tests of the documents write them instead of comparing them; the second
+/// is that of the crate `models`.
+const WRITE_VARIABLES: [&str; 2] = ["WRITE_DOCS", "TEZ_WRITE_DOCS"];
+
+/// Every document that is made from code, and the test that makes it.
+const DOCUMENTS: [(&str, &str); 4] = [
+    ("docs/config.md", "the_reference_is_what_the_types_say"),
+    (
+        "docs/openapi.json",
+        "the_openapi_document_in_docs_is_the_one_of_the_code",
+    ),
+    ("docs/model-card.md", "the_document_is_what_the_card_says"),
+    ("docs/priority-policy.md", "write_the_policy_document"),
+];
+
 /// How long tests go on that can go on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Form {
@@ -78,6 +93,26 @@ pub(crate) fn run_tests(selection: Selection<'_>, form: Form) -> Result<usize> {
     told.left_out()
 }
 
+/// Writes every document anew.
+pub(crate) fn write_documents() -> Result<()> {
+    let mut command = cargo()?;
+    command
+        .args(["test", "--workspace", "--lib", "--locked", "--quiet"])
+        .args(["--", "--include-ignored", "--format=pretty"])
+        .args(DOCUMENTS.map(|(_, test)| test))
+        .envs(WRITE_VARIABLES.map(|variable| (variable, "1")));
+    let told = follow(&mut command)?;
+    let unwritten = DOCUMENTS.iter().find(|(_, test)| {
+        let has_passed = |name: &String| name.rsplit("::").next() == Some(test);
+        !told.passed.iter().any(has_passed)
+    });
+    told.left_out()?;
+    match unwritten {
+        None => Ok(()),
+        Some((document, test)) => bail!("{document} was not written: there is no test {test}"),
+    }
+}
+
 /// The command, with what tests are to know in its environment.
 fn tell<'c>(command: &'c mut Command, selection: Selection<'_>, form: Form) -> &'c mut Command {
     if form == Form::Long {
@@ -129,6 +164,7 @@ fn state_filter() -> String {
 #[derive(Debug, Default)]
 struct Told {
     left_out: usize,
+    passed: Vec<String>,
     failed: Vec<String>,
     /// How a program that ran tests ended, where it did not end well.
     ended: Option<String>,
@@ -148,8 +184,10 @@ impl Told {
         let result = line
             .strip_prefix("test ")
             .and_then(|rest| rest.split_once(" ... "));
-        if let Some((name, "FAILED")) = result {
-            self.failed.push(name.to_owned());
+        match result {
+            Some((name, "FAILED")) => self.failed.push(name.to_owned()),
+            Some((name, "ok")) => self.passed.push(name.to_owned()),
+            _ => {}
         }
     }
 }

@@ -31,7 +31,7 @@ const SECTIONS: [(&str, &str, &str); 11] = [
 
 const HEAD: &str = "# Settings
 
-Made from the types by `TEZ_WRITE_DOCS=1 cargo nextest run -p server reference`; a test compares.
+Made from the types by `cargo xtask docs`; a test compares.
 
 No setting is needed. `tez serve --config FILE` reads a TOML file; the environment goes before it:
 `dicom.bind` is `TEZ_DICOM__BIND`, `data_dir` is `TEZ_DATA_DIR`, lists of words are separated by
@@ -123,13 +123,13 @@ fn reference() -> String {
 fn the_reference_is_what_the_types_say() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/config.md");
     let made = reference();
-    if std::env::var_os("TEZ_WRITE_DOCS").is_some() {
+    if std::env::var_os("WRITE_DOCS").is_some() {
         std::fs::write(&path, &made).unwrap();
     }
     let written = std::fs::read_to_string(&path).unwrap();
     assert!(
         written == made,
-        "docs/config.md is out of date: TEZ_WRITE_DOCS=1 cargo nextest run -p server reference"
+        "docs/config.md is out of date: cargo xtask docs"
     );
 }
 

@@ -329,13 +329,13 @@ async fn every_documented_path_is_routed_and_the_document_is_the_served_one() {
 fn the_openapi_document_in_docs_is_the_one_of_the_code() {
     let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/openapi.json");
     let made = crate::http::openapi_json();
-    if std::env::var_os("TEZ_UPDATE_GOLDEN").is_some() {
+    if std::env::var_os("WRITE_DOCS").is_some() {
         std::fs::write(&path, &made).unwrap();
     }
     let kept = std::fs::read_to_string(&path).unwrap_or_default();
     assert!(
         kept == made,
-        "docs/openapi.json is out of date: run this test with TEZ_UPDATE_GOLDEN=1 and look at the difference"
+        "docs/openapi.json is out of date: cargo xtask docs, and look at the difference"
     );
 }
 
