@@ -135,7 +135,9 @@ fn with_nextest(selection: Selection<'_>, form: Form) -> Result<usize> {
         .args(["nextest", "run", "--workspace", "--no-fail-fast"])
         .args(["--locked", "--profile", profile]);
     match selection {
-        Selection::Inner => command.args(selection.targets()),
+        Selection::Inner => command
+            .args(selection.targets())
+            .args(["--test-threads", &inner_threads()?]),
         Selection::All => &mut command,
         Selection::State(_) => command.args(["--filterset", &state_filter()]),
     };
@@ -147,6 +149,12 @@ fn with_nextest(selection: Selection<'_>, form: Form) -> Result<usize> {
     let text = std::fs::read_to_string(&report)
         .with_context(|| format!("reading nextest's report {}", report.display()))?;
     Ok(text.matches(LEFT_OUT).count())
+}
+
+/// Two tests for each core: many of them wait, for the disk or for a time limit to run out.
+fn inner_threads() -> Result<String> {
+    let cores = std::thread::available_parallelism().context("counting cores")?;
+    Ok((cores.get() * 2).to_string())
 }
 
 /// The tests about state in nextest's language, in which a name that is none is an error.
