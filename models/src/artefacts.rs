@@ -11,7 +11,6 @@
 
 mod mask;
 
-use flate2::Compression;
 use ndarray::{Array2, Array4, Axis};
 use pipeline::sealed::{self, SealError};
 use pipeline::series::SeriesVerdict;
@@ -170,7 +169,7 @@ impl StudyArtefacts {
         // Writing JSON to memory does not fail, and all keys are texts; if it did, the bytes would
         // be refused by who reads them.
         let header = serde_json::to_vec(self).unwrap_or_default();
-        let header = mask::deflated(&header, Compression::default());
+        let header = sealed::deflated(&header);
         let length = u64::try_from(header.len()).unwrap_or(u64::MAX);
         let mut payload = length.to_le_bytes().to_vec();
         payload.extend(header);
@@ -194,7 +193,7 @@ impl StudyArtefacts {
         let (length, rest) = payload.split_first_chunk()?;
         let length = usize::try_from(u64::from_le_bytes(*length)).ok()?;
         let (header, mut masks) = rest.split_at_checked(length)?;
-        let header = mask::inflated(header, JSON_BYTES_MAX)?;
+        let header = sealed::inflated(header, JSON_BYTES_MAX)?;
         let mut artefacts: Self = serde_json::from_slice(&header).ok()?;
         let answers = artefacts
             .scans

@@ -4,6 +4,12 @@
 //! In order: eight bytes that name the kind, the version (u32), the length of the payload (u64),
 //! the BLAKE3 hash of all of this and the payload, and the payload. Numbers are little endian.
 
+use std::io::{Read, Write};
+
+use flate2::Compression;
+use flate2::read::DeflateDecoder;
+use flate2::write::DeflateEncoder;
+
 /// Eight bytes that name what is kept.
 pub type Kind = [u8; 8];
 
@@ -75,6 +81,25 @@ pub fn open(kind: Kind, version: u32, bytes: &[u8]) -> Result<&[u8], SealError> 
         });
     }
     Ok(payload)
+}
+
+/// `bytes` deflated, to be sealed.
+pub fn deflated(bytes: &[u8]) -> Vec<u8> {
+    let mut encoder = DeflateEncoder::new(Vec::new(), Compression::default());
+    // Writing to memory does not fail; if it did, the bytes would be refused by who reads them.
+    encoder
+        .write_all(bytes)
+        .and_then(|()| encoder.finish())
+        .unwrap_or_default()
+}
+
+/// What was [`deflated`]; `None` where it was not, or has more than `bytes_max`.
+pub fn inflated(deflated: &[u8], bytes_max: u64) -> Option<Vec<u8>> {
+    let mut bytes = Vec::new();
+    let mut decoder = DeflateDecoder::new(deflated).take(bytes_max.saturating_add(1));
+    decoder.read_to_end(&mut bytes).ok()?;
+    let length = u64::try_from(bytes.len()).ok()?;
+    (length <= bytes_max).then_some(bytes)
 }
 
 fn cut_or_foreign(kind: Kind, bytes: &[u8]) -> SealError {

@@ -147,7 +147,7 @@ async fn find_files(store: &ObjectStore, state: &State) -> Result<(), ServiceErr
         let known = state.objects().files_in_folder(first).await?;
         let store = store.clone();
         let found = spawn_blocking(move || unknown_files(&store, first, &known)).await;
-        let found = found.map_err(|error| ServiceError::System(io::Error::other(error)))?;
+        let found = found.unwrap_or_else(|error| Err(io::Error::other(error)));
         let found = found.map_err(ServiceError::System)?;
         if found.is_empty() {
             continue;
@@ -255,7 +255,6 @@ impl Service {
             artefacts: open_artefacts(&config)?,
             workers: workers(&config, launch, &health),
             attempts_max: config.model.analysis_attempts_max.into(),
-            study_time_max: Duration::from_secs(config.model.analysis_seconds_max),
         };
         let studies = Studies::start(options, receiver).await?;
         let parts = http::HttpServices {

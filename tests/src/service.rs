@@ -7,15 +7,11 @@ use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
-use pipeline::content::ContentHasher;
+use fixtures::scratch_database;
 use serde_json::Value;
 
 /// How long a start may take on a loaded machine.
 const START_SECONDS_MAX: u64 = 60;
-
-/// A URL with the word `DATABASE` for the database's name; `cargo xtask test` sets it to run tests
-/// on PostgreSQL.
-const POSTGRES_VARIABLE: &str = "TEST_POSTGRES_URL";
 
 /// A service under test; killed when dropped.
 #[derive(Debug)]
@@ -57,7 +53,7 @@ impl Tez {
             .args(["serve", "--config"])
             .arg(&settings)
             .envs(variables.iter().copied())
-            .envs(database_url(dir).map(|url| ("TEZ_DATABASE__URL", url)))
+            .envs(scratch_database::url(dir).map(|url| ("TEZ_DATABASE__URL", url)))
             .current_dir(workspace_root())
             .stdin(Stdio::null())
             .stdout(Stdio::null())
@@ -262,19 +258,6 @@ pub fn pause(time: Duration) {
         reason = "polling a process from outside has no condition to wait on"
     )]
     std::thread::sleep(time);
-}
-
-/// Where a service with its data below `dir` keeps its state, if not there: the same after a restart.
-fn database_url(dir: &Path) -> Option<String> {
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "the database is chosen by the environment"
-    )]
-    let url = std::env::var(POSTGRES_VARIABLE).ok()?;
-    let name = ContentHasher::new(&dir.display().to_string())
-        .finish()
-        .to_hex();
-    Some(url.replace("DATABASE", &format!("test_{}", &name[..16])))
 }
 
 fn settings_text(dir: &Path, extra: &str) -> String {

@@ -22,9 +22,8 @@ const STATE_CRATES: [(&str, &str); 2] = [("server", "server"), ("store", "server
 /// Tests of the whole service that are about state, in the crate and folder `tests`.
 const STATE_TESTS: [&str; 3] = ["clients", "kill", "roads"];
 
-/// By these variables the tests of the documents write them instead of comparing them; the second
-/// is that of the crate `models`.
-const WRITE_VARIABLES: [&str; 2] = ["WRITE_DOCS", "TEZ_WRITE_DOCS"];
+/// By this variable the tests of the documents write them instead of comparing them.
+const WRITE_VARIABLE: &str = "WRITE_DOCS";
 
 /// Every document that is made from code, and the test that makes it.
 const DOCUMENTS: [(&str, &str); 4] = [
@@ -100,7 +99,7 @@ pub(crate) fn write_documents() -> Result<()> {
         .args(["test", "--workspace", "--lib", "--locked", "--quiet"])
         .args(["--", "--include-ignored", "--format=pretty"])
         .args(DOCUMENTS.map(|(_, test)| test))
-        .envs(WRITE_VARIABLES.map(|variable| (variable, "1")));
+        .env(WRITE_VARIABLE, "1");
     let told = follow(&mut command)?;
     let unwritten = DOCUMENTS.iter().find(|(_, test)| {
         let has_passed = |name: &String| name.rsplit("::").next() == Some(test);

@@ -1,11 +1,7 @@
 //! Which voxels are marked, in few bytes.
 
-use std::io::{Read, Write};
-
-use flate2::Compression;
-use flate2::read::DeflateDecoder;
-use flate2::write::DeflateEncoder;
 use ndarray::{Array3, ArrayView3};
+use pipeline::sealed;
 use serde::{Deserialize, Serialize};
 
 /// Marked voxels; axes: slab (feet to head), row, column.
@@ -35,7 +31,7 @@ impl Mask {
         for (index, _) in marked.iter().enumerate().filter(|(_, voxel)| **voxel) {
             packed[index / 8] |= 1 << (index % 8);
         }
-        let deflated = deflated(&packed, Compression::default());
+        let deflated = sealed::deflated(&packed);
         Self {
             size: marked.dim().into(),
             bytes: deflated.len(),
@@ -66,7 +62,7 @@ impl Mask {
     pub fn packed(&self) -> Vec<u8> {
         let voxels: usize = self.size.iter().product();
         let bytes = u64::try_from(voxels.div_ceil(8)).unwrap_or(u64::MAX);
-        inflated(&self.deflated, bytes).unwrap_or_default()
+        sealed::inflated(&self.deflated, bytes).unwrap_or_default()
     }
 
     pub(super) fn bytes(&self) -> &[u8] {
@@ -84,23 +80,4 @@ impl Mask {
             .try_fold(1_usize, |all, side| all.checked_mul(*side))?;
         (self.packed().len() == voxels.div_ceil(8)).then_some(rest)
     }
-}
-
-/// `bytes` deflated.
-pub(super) fn deflated(bytes: &[u8], level: Compression) -> Vec<u8> {
-    let mut encoder = DeflateEncoder::new(Vec::new(), level);
-    // Writing to memory does not fail; if it did, the bytes would be refused by who reads them.
-    encoder
-        .write_all(bytes)
-        .and_then(|()| encoder.finish())
-        .unwrap_or_default()
-}
-
-/// What was deflated; `None` where it was not, or has more than `bytes_max`.
-pub(super) fn inflated(deflated: &[u8], bytes_max: u64) -> Option<Vec<u8>> {
-    let mut bytes = Vec::new();
-    let mut decoder = DeflateDecoder::new(deflated).take(bytes_max.saturating_add(1));
-    decoder.read_to_end(&mut bytes).ok()?;
-    let length = u64::try_from(bytes.len()).ok()?;
-    (length <= bytes_max).then_some(bytes)
 }

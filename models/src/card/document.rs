@@ -6,7 +6,7 @@ use super::{CardFigure, CardFinding, ModelCard};
 
 const HEAD: &str = "# Model card
 
-Made from the card beside the weights by `TEZ_WRITE_DOCS=1 cargo nextest run -p models document`; a test
+Made from the card beside the weights by `cargo xtask docs`; a test
 compares. It describes the model inside the program; `tez check` names the one that runs.
 ";
 
@@ -147,13 +147,13 @@ fn document(card: &ModelCard) -> String {
 fn the_document_is_what_the_card_says() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/model-card.md");
     let made = document(&ModelCard::built_in().unwrap());
-    if std::env::var_os("TEZ_WRITE_DOCS").is_some() {
+    if std::env::var_os("WRITE_DOCS").is_some() {
         std::fs::write(&path, &made).unwrap();
     }
     let written = std::fs::read_to_string(&path).unwrap();
     assert!(
         written == made,
-        "docs/model-card.md is out of date: TEZ_WRITE_DOCS=1 cargo nextest run -p models document"
+        "docs/model-card.md is out of date: cargo xtask docs"
     );
 }
 

@@ -1,11 +1,6 @@
 //! A header that was read, as bytes to be kept beside its object.
 
-use std::io::{Read, Write};
 use std::path::Path;
-
-use flate2::Compression;
-use flate2::read::DeflateDecoder;
-use flate2::write::DeflateEncoder;
 
 use super::Instance;
 use crate::header::FallbackCharset;
@@ -22,14 +17,10 @@ impl Instance {
     /// All but the path as bytes: deflated JSON, sealed ([`crate::sealed`]). Some 1.1 KiB for
     /// a slice. `fallback` is the setting by which its texts were read.
     pub fn to_bytes(&self, fallback: FallbackCharset) -> Vec<u8> {
-        // Writing to memory does not fail, and all keys are texts; if it did, the bytes would be
-        // refused by who reads them.
+        // All keys are texts, so this does not fail; if it did, the bytes would be refused by who
+        // reads them.
         let json = serde_json::to_vec(self).unwrap_or_default();
-        let mut deflated = DeflateEncoder::new(Vec::new(), Compression::default());
-        let deflated = deflated
-            .write_all(&json)
-            .and_then(|()| deflated.finish())
-            .unwrap_or_default();
+        let deflated = sealed::deflated(&json);
         sealed::seal(
             KIND,
             VERSION,
@@ -52,8 +43,8 @@ impl Instance {
         let payload = payload
             .strip_prefix(&mark(fallback))
             .ok_or(SealError::OtherSetting)?;
-        let json = DeflateDecoder::new(payload).take(JSON_BYTES_MAX);
-        let instance: Self = serde_json::from_reader(json).map_err(|_| SealError::Damaged)?;
+        let json = sealed::inflated(payload, JSON_BYTES_MAX).ok_or(SealError::Damaged)?;
+        let instance: Self = serde_json::from_slice(&json).map_err(|_| SealError::Damaged)?;
         Ok(Self {
             path: path.to_path_buf(),
             ..instance

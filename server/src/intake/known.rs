@@ -47,10 +47,10 @@ impl Announced {
     }
 
     fn new(recent: &Arc<Mutex<Recent>>, uid: &Uid, content: ContentHash) -> Self {
-        let mut announced = lock(recent);
-        let contents = announced.announced.entry(uid.clone()).or_default();
+        let mut held = lock(recent);
+        let contents = held.announced.entry(uid.clone()).or_default();
         contents.push(content);
-        drop(announced);
+        drop(held);
         Self {
             recent: Arc::clone(recent),
             uid: uid.clone(),
@@ -139,36 +139,30 @@ impl UidTurn<'_> {
         };
         // Answered from the disk, not from what is known: the sender will delete its copy.
         let there = store.stored(&self.uid, content);
-        if let Some(object) = there {
-            if store.condition(&object) == Condition::Intact {
-                return Ok(announced(object, Receipt::Duplicate));
-            }
-            let object = sealed.publish(&self.uid)?;
-            tracing::warn!(sop_instance_uid = %self.uid, "a kept object was damaged and is mended");
-            return Ok(announced(object, Receipt::Mended));
+        let is_damaged = there.is_some();
+        if let Some(object) = there
+            && store.condition(&object) == Condition::Intact
+        {
+            return Ok(announced(object, Receipt::Duplicate));
         }
         // Looked at before the object itself is announced, and before the rows are asked for: what is
         // written in between is found in one of the two.
-        let recent = self.recent_contents();
+        let mut known = self.recent_contents();
         let (state, uid) = (self.known.state.clone(), self.uid.clone());
         let rows = runtime.spawn(async move { state.objects().contents_of(&uid).await });
         let object = sealed.publish(&self.uid)?;
-        let known = match runtime.block_on(rows) {
-            Ok(Ok(contents)) => contents,
+        match runtime.block_on(rows) {
+            Ok(Ok(contents)) => known.extend(contents),
             // The assembly compares the object with those of its study once more.
             Ok(Err(error)) => {
                 tracing::warn!(%error, "the database does not tell whether an object is new");
-                Vec::new()
             }
-            Err(error) => {
-                tracing::error!(%error, "asking the database panicked");
-                Vec::new()
-            }
-        };
-        let receipt = if known.contains(&content) || recent.contains(&content) {
-            tracing::warn!(sop_instance_uid = %self.uid, "a kept object was gone and is mended");
+            Err(error) => tracing::error!(%error, "asking the database panicked"),
+        }
+        let receipt = if is_damaged || known.contains(&content) {
+            tracing::warn!(sop_instance_uid = %self.uid, "a kept object was damaged or gone and is mended");
             Receipt::Mended
-        } else if known.is_empty() && recent.is_empty() {
+        } else if known.is_empty() {
             Receipt::New
         } else {
             Receipt::Conflict

@@ -10,7 +10,6 @@ use pipeline::reason::{Reason, ReasonCode};
 use tokio::net::TcpStream;
 
 use super::*;
-use crate::testing::database_url;
 use crate::worker::tests::launch_thread;
 use crate::worker::{Analyse, Answer, not_analysed};
 
@@ -36,7 +35,7 @@ pub(super) fn config(folder: &Path) -> Config {
     config.dicom.bind.set_port(0);
     config.http.bind.set_port(0);
     config.storage.free_bytes_reserve = 0;
-    config.database.url = database_url(folder);
+    config.database.url = fixtures::scratch_database::url(folder);
     config
 }
 

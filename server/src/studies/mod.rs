@@ -53,8 +53,6 @@ pub struct StudiesOptions {
     pub workers: WorkersOptions,
     /// After so many lost workers a study ends as not analysed.
     pub attempts_max: i64,
-    /// Longest time for one analysis.
-    pub study_time_max: Duration,
 }
 
 /// The running task.

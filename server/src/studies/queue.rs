@@ -1,9 +1,9 @@
 //! Waiting studies, their jobs, and what comes back.
 
+use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use jiff::{SignedDuration, Timestamp};
 use models::report::{ReportState, StudyReport};
 use pipeline::assembly::{Action, Phase, StudyEvent, step};
 use pipeline::reason::{Reason, ReasonCode};
@@ -14,10 +14,8 @@ use super::assembler::{Assembler, Turn};
 use crate::events::{StudyRef, What};
 use crate::telemetry;
 use crate::worker::{Job, JobEnd, JobObjects, JobResult, Loss, not_analysed};
-use store::state::{Lease, ResultSummary, Round, StateError, StudyState};
+use store::state::{ResultSummary, Round, StateError, StudyState};
 
-/// Who leases studies to the workers of this machine.
-const HOLDER: &str = "serve";
 /// Waiting studies whose headers are kept; those behind them are read again when their turn comes.
 const HELD_STUDIES_MAX: usize = 8;
 /// One start in so many takes the study that came first, the others the one that came last.
@@ -36,7 +34,6 @@ impl Assembler {
         study.row.times.queued = Some(now);
         let place = study.place();
         study.queued_as = Some(place.clone());
-        self.turn.changes.jobs.push(study.job(None));
         self.queue.insert(place);
         self.turn.changed.insert(uid.clone());
         self.put_away();
@@ -58,7 +55,6 @@ impl Assembler {
         while let Some(uid) = self.next_to_start() {
             let objects = self.job_objects(&uid).await;
             let (now, moment) = (self.now(), self.moment(""));
-            let lease = self.lease(now);
             self.happen(&uid, StudyEvent::AnalysisStarted, moment);
             let Some(study) = self.open.get_mut(&uid) else {
                 continue;
@@ -66,7 +62,6 @@ impl Assembler {
             study.row.state = StudyState::Analysing;
             study.row.times.analysis_started = Some(now);
             self.alone = study.row.interruptions > 0;
-            self.turn.changes.jobs.push(study.job(Some(lease)));
             let shared_study_uid = study.row.shared_study_uid.clone();
             let broken_off = study.broken_off;
             let study = study.reference();
@@ -119,16 +114,6 @@ impl Assembler {
             paths,
             self.insist(|| state.problems().refused_of(uid)).await,
         )
-    }
-
-    /// The right of this service's workers to a study from `now` on.
-    fn lease(&self, now: Timestamp) -> Lease {
-        let seconds = i64::try_from(self.parts.study_time_max.as_secs()).unwrap_or(i64::MAX);
-        let until = now.checked_add(SignedDuration::from_secs(seconds));
-        Lease {
-            holder: HOLDER.to_owned(),
-            until: until.unwrap_or(Timestamp::MAX),
-        }
     }
 
     /// A study's job ended. Objects that came in the meantime lead to another round.
@@ -190,17 +175,12 @@ impl Assembler {
         let (store, study) = (self.parts.artefacts.clone(), study.clone());
         let number = study.internal_id;
         let write = move || store.write(&study.study_uid, study.generation, &bytes);
-        match spawn_blocking(write).await {
-            Ok(Ok(path)) => Some(path),
-            Ok(Err(error)) => {
-                tracing::error!(%error, study = number, "its masks and scores are not kept");
-                None
-            }
-            Err(error) => {
-                tracing::error!(%error, study = number, "its masks and scores are not kept");
-                None
-            }
-        }
+        let written = spawn_blocking(write).await;
+        let log = |error: &io::Error| {
+            tracing::error!(%error, study = number, "its masks and scores are not kept");
+        };
+        let written = written.unwrap_or_else(|error| Err(io::Error::other(error)));
+        written.inspect_err(log).ok()
     }
 
     async fn end_round(
@@ -270,8 +250,11 @@ impl Assembler {
             told,
             announced,
         } = std::mem::take(&mut self.turn);
-        let rows = changed.iter().filter_map(|uid| self.open.get(uid));
-        changes.studies = rows.map(|study| study.row.clone()).collect();
+        let study_time_max = self.parts.workers.study_time_max;
+        for study in changed.iter().filter_map(|uid| self.open.get(uid)) {
+            changes.studies.push(study.row.clone());
+            changes.jobs.extend(study.job(study_time_max));
+        }
         let state = &self.parts.state;
         self.insist(|| state.write(&changes)).await;
         drop(announced);

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use pipeline::assembly::Phase;
 use pipeline::instance::Instance;
 use pipeline::limits::Limits;
@@ -16,12 +16,15 @@ use pipeline::unread::UnreadObject;
 
 use crate::events::StudyRef;
 use crate::worker::{Headers, read_headers};
-use store::state::{JobRow, Lease, StudyRow};
+use store::state::{JobRow, Lease, StudyRow, StudyState};
 
 /// After so many interruptions a study is no longer tried by itself. High, for a study may be
 /// interrupted without any fault of its own: by restarts, by power cuts, by the kill test. Low
 /// enough, for each try costs one end of Tez, and those come last: see [`Study::place`].
 pub(super) const INTERRUPTIONS_MAX: i64 = 20;
+
+/// Who leases studies to the workers of this machine.
+const HOLDER: &str = "serve";
 
 /// A place in the queue: interruptions, the time of the last object, the study's number. Those with
 /// the fewest interruptions come first; of them mostly the newest: see `next_to_start`.
@@ -106,14 +109,26 @@ impl Study {
         }
     }
 
-    /// Its job: waiting, or with `lease` given to a worker.
-    pub(super) fn job(&self, lease: Option<Lease>) -> JobRow {
-        JobRow {
+    /// Its job, while it waits for a worker or one of this service has it, at most for
+    /// `study_time_max`.
+    pub(super) fn job(&self, study_time_max: Duration) -> Option<JobRow> {
+        let lease = match self.row.state {
+            StudyState::Queued => None,
+            StudyState::Analysing => Some(Lease {
+                holder: HOLDER.to_owned(),
+                until: later(self.row.times.analysis_started?, study_time_max),
+            }),
+            StudyState::Receiving
+            | StudyState::Analysed
+            | StudyState::Partial
+            | StudyState::NotAnalysed => return None,
+        };
+        Some(JobRow {
             study_uid: self.row.study_uid.clone(),
             generation: self.row.generation,
             attempts: self.attempts,
             lease,
-        }
+        })
     }
 
     /// Its place in the queue.
@@ -214,6 +229,13 @@ impl StudyHeaders {
             headers,
         }
     }
+}
+
+/// `at` and `time` more; the last moment that can be told where that is beyond it.
+fn later(at: Timestamp, time: Duration) -> Timestamp {
+    let seconds = i64::try_from(time.as_secs()).unwrap_or(i64::MAX);
+    let later = at.checked_add(SignedDuration::from_secs(seconds));
+    later.unwrap_or(Timestamp::MAX)
 }
 
 fn conflicting(uid: &Uid) -> Reason {

@@ -158,7 +158,6 @@ impl Scene {
                 ..workers
             },
             attempts_max: 2,
-            study_time_max: setup.study_time_max,
         };
         Self {
             folder: folder.to_owned(),

@@ -8,7 +8,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use std::{io, thread};
 
-use pipeline::decode::{Decoding, decode_object};
+use pipeline::decode::{Decoding, decode_object, decoded_bytes};
 use pipeline::instance::Instance;
 use pipeline::limits::Limits;
 
@@ -165,6 +165,9 @@ impl Desk {
     }
 
     fn put(&self, instance: Instance) {
+        if !self.cache.takes(decoded_bytes(&instance)) {
+            return;
+        }
         let mut waiting = self.waiting();
         if waiting.len() == PREPARED_MAX {
             waiting.pop_front();

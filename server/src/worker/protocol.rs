@@ -16,7 +16,7 @@ use pipeline::uid::Uid;
 use pipeline::unread::UnreadObject;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt};
 
 use super::Headers;
 use crate::config::ModelConfig;
@@ -33,7 +33,7 @@ pub(super) enum Order {
     /// First of all: how it works.
     Begin(Box<WorkerSettings>),
     /// An object came whose study is not whole yet: decode it meanwhile.
-    Prepare(Box<Located>),
+    Prepare(Box<PlacedHeader>),
     /// Analyse a study. The next comes only after its answer.
     Analyse(Task),
 }
@@ -74,14 +74,14 @@ pub struct DecodedFolder {
 
 /// The header of an object, and where the object lies.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub(super) struct Located {
+pub(super) struct PlacedHeader {
     /// Its file.
     pub path: PathBuf,
     /// Its header.
     pub header: Instance,
 }
 
-impl Located {
+impl PlacedHeader {
     /// The header, which knows its place again.
     pub(super) fn into_instance(self) -> Instance {
         Instance {
@@ -91,7 +91,7 @@ impl Located {
     }
 }
 
-impl From<&Instance> for Located {
+impl From<&Instance> for PlacedHeader {
     fn from(instance: &Instance) -> Self {
         Self {
             path: instance.path.clone(),
@@ -110,14 +110,14 @@ pub(super) struct Task {
     /// Its sender broke off.
     pub broken_off: bool,
     /// The objects that were read, in the order in which they came.
-    pub objects: Vec<Located>,
+    pub objects: Vec<PlacedHeader>,
     /// What is known of those that could not be.
     pub unread: Vec<UnreadObject>,
 }
 
 impl Task {
     pub(super) fn into_headers(self) -> Headers {
-        let instances = self.objects.into_iter().map(Located::into_instance);
+        let instances = self.objects.into_iter().map(PlacedHeader::into_instance);
         Headers {
             instances: Arc::new(instances.collect()),
             unread: Arc::new(self.unread),
@@ -188,9 +188,4 @@ pub(super) async fn receive(stream: &mut (impl AsyncRead + Unpin)) -> io::Result
     let mut behind = vec![0; behind_bytes];
     stream.read_exact(&mut behind).await?;
     Ok((decode(&json)?, behind))
-}
-
-/// Writes a message that is [`encode`]d already.
-pub(super) async fn send(stream: &mut (impl AsyncWrite + Unpin), bytes: &[u8]) -> io::Result<()> {
-    stream.write_all(bytes).await
 }

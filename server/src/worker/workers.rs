@@ -5,18 +5,19 @@ use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream as Socket;
 use std::process::{ExitStatus, Stdio};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use metrics::counter;
 use pipeline::instance::Instance;
+use tokio::io::AsyncWriteExt;
 use tokio::net::UnixStream;
 use tokio::process::{Child, Command};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::task::{JoinSet, spawn_blocking};
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
-use super::protocol::{Located, Order, Task, Word, WorkerSettings, encode, receive, send};
+use super::protocol::{Order, PlacedHeader, Task, Word, WorkerSettings, encode, receive};
 use super::{Job, JobEnd, JobObjects, JobResult, Loss, read_headers};
 use crate::events::StudyRef;
 use crate::health::Health;
@@ -91,6 +92,8 @@ impl std::fmt::Debug for WorkersOptions {
 #[derive(Debug)]
 pub struct Workers {
     places: Vec<Place>,
+    /// Objects given to be decoded, to each worker in turn.
+    prepared: AtomicUsize,
     _tasks: JoinSet<()>,
 }
 
@@ -126,6 +129,7 @@ impl Workers {
         });
         Self {
             places: places.collect(),
+            prepared: AtomicUsize::new(0),
             _tasks: tasks,
         }
     }
@@ -149,12 +153,7 @@ impl Workers {
 
     /// Has an object decoded whose study is not whole yet.
     pub fn prepare(&self, instance: &Instance) {
-        let Some(content) = instance.content else {
-            return;
-        };
-        let turn = content.to_hex().bytes().fold(0, |sum: usize, byte| {
-            sum.wrapping_mul(31).wrapping_add(usize::from(byte))
-        });
+        let turn = self.prepared.fetch_add(1, Ordering::Relaxed);
         if let Some(place) = self.places.get(turn % self.places.len().max(1)) {
             // A worker that has ended takes nothing: the analysis decodes it then.
             drop(
@@ -251,7 +250,7 @@ impl Keeper {
         let mut tasks = JoinSet::new();
         tasks.spawn(async move {
             while let Some(bytes) = to_say.recv().await {
-                if send(&mut speaking, &bytes).await.is_err() {
+                if speaking.write_all(&bytes).await.is_err() {
                     return;
                 }
             }
@@ -302,9 +301,10 @@ impl Keeper {
         say: &UnboundedSender<Vec<u8>>,
     ) -> io::Result<()> {
         match order {
-            PlaceOrder::Prepare(instance) => {
-                say_order(say, &Order::Prepare(Box::new(Located::from(&*instance))))
-            }
+            PlaceOrder::Prepare(instance) => say_order(
+                say,
+                &Order::Prepare(Box::new(PlacedHeader::from(&*instance))),
+            ),
             PlaceOrder::Analyse(job) => {
                 let due = Instant::now() + self.options.study_time_max;
                 self.current = Some((job.study.clone(), due));
@@ -319,7 +319,7 @@ impl Keeper {
                         study: job.study,
                         shared_study_uid: job.shared_study_uid,
                         broken_off: job.broken_off,
-                        objects: headers.instances.iter().map(Located::from).collect(),
+                        objects: headers.instances.iter().map(PlacedHeader::from).collect(),
                         unread: headers.unread.to_vec(),
                     };
                     encode(&Order::Analyse(task), &[])

@@ -1,14 +1,13 @@
 //! What stays of each round of analysis beside its report: a file for each, synced before the
 //! report names it.
 
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::fs::File;
+use std::io;
 use std::path::{Path, PathBuf};
 
 use pipeline::uid::Uid;
 
-use crate::private;
+use crate::private::{self, Sync};
 
 /// The folder of artefacts.
 #[derive(Clone, Debug)]
@@ -36,21 +35,7 @@ impl ArtefactStore {
         private::folder(&folder)?;
         let path = folder.join(format!("{generation}.artefacts"));
         let part = path.with_extension("part");
-        let written = OpenOptions::new()
-            .write(true)
-            .create(true)
-            .truncate(true)
-            .mode(private::FILE_MODE)
-            .open(&part)
-            .and_then(|mut file| {
-                file.write_all(bytes)?;
-                file.sync_all()
-            })
-            .and_then(|()| fs::rename(&part, &path));
-        if let Err(error) = written {
-            drop(fs::remove_file(&part));
-            return Err(error);
-        }
+        private::write_whole(&part, &path, bytes, Sync::Now)?;
         for made in [&folder, &self.0] {
             File::open(made)?.sync_all()?;
         }
@@ -60,6 +45,8 @@ impl ArtefactStore {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     #[test]

@@ -3,8 +3,8 @@
 //! Each object's Hounsfield units are one file, named by the object's content and sealed
 //! ([`pipeline::sealed`]): what is torn or foreign is not taken. Several processes share the folder.
 
-use std::fs::{self, File};
-use std::io::{self, Write};
+use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -13,7 +13,7 @@ use std::time::SystemTime;
 use pipeline::content::ContentHash;
 use pipeline::decode::{DecodedObject, DecodedSlices};
 
-use crate::private;
+use crate::private::{self, Sync};
 
 /// The folder is looked through after so many bytes written, as a part of what may be in it.
 const LOOK_EVERY_PART: u64 = 8;
@@ -54,11 +54,16 @@ impl DecodedCache {
         fs::metadata(self.path(content)).is_ok()
     }
 
+    /// Whether an object of `bytes` is kept at all: not one that would take much of the room.
+    pub fn takes(&self, bytes: u64) -> bool {
+        bytes <= self.bytes_max / LOOK_EVERY_PART
+    }
+
     /// Keeps `decoded`, if there is room for it. A fault is logged: it costs only time later.
     pub fn put(&self, content: ContentHash, decoded: &DecodedObject) {
         let bytes = decoded.to_bytes();
         let length = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
-        if length > self.bytes_max / LOOK_EVERY_PART {
+        if !self.takes(length) {
             return;
         }
         if let Err(error) = self.write(content, &bytes) {
@@ -76,12 +81,7 @@ impl DecodedCache {
         let number = self.next_name.fetch_add(1, Ordering::Relaxed);
         let process = std::process::id();
         let part = self.folder.join(format!("{process}-{number}.part"));
-        let written = File::create(&part).and_then(|mut file| file.write_all(bytes));
-        let named = written.and_then(|()| fs::rename(&part, self.path(content)));
-        if named.is_err() {
-            drop(fs::remove_file(&part));
-        }
-        named
+        private::write_whole(&part, &self.path(content), bytes, Sync::Never)
     }
 
     fn path(&self, content: ContentHash) -> PathBuf {

@@ -1,8 +1,8 @@
 //! Files and folders that only the service's user may read: they hold patients' data.
 
-use std::fs::{self, DirBuilder, Metadata, Permissions};
-use std::io;
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
+use std::fs::{self, DirBuilder, Metadata, OpenOptions, Permissions};
+use std::io::{self, Write};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 
 /// Of files.
@@ -23,6 +23,32 @@ pub fn folder(path: &Path) -> io::Result<()> {
         .mode(FOLDER_MODE)
         .create(path)?;
     tighten(path, &fs::metadata(path)?, FOLDER_MODE)
+}
+
+/// How sure a file must be on the disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Sync {
+    /// It outlives a power cut, once its folder is synced as well.
+    Now,
+    /// Its loss costs nothing but time.
+    Never,
+}
+
+/// Writes the file at `path`, new or in the place of an older one: under the name `part` until it is
+/// whole. Nothing is left of a file that could not be written.
+pub(crate) fn write_whole(part: &Path, path: &Path, bytes: &[u8], sync: Sync) -> io::Result<()> {
+    let write = || {
+        let mut options = OpenOptions::new();
+        options.write(true).create(true).truncate(true);
+        let mut file = options.mode(FILE_MODE).open(part)?;
+        file.write_all(bytes)?;
+        match sync {
+            Sync::Now => file.sync_all()?,
+            Sync::Never => {}
+        }
+        fs::rename(part, path)
+    };
+    write().inspect_err(|_| drop(fs::remove_file(part)))
 }
 
 /// Takes the rights of others away from the file at `path`, if it is there.

@@ -102,10 +102,10 @@ impl Located {
         }
     }
 
-    /// Makes a PostgreSQL database of this name where the server has none.
-    pub(super) async fn make_if_missing(&self) -> Result<(), StateError> {
+    /// Tries to connect; a PostgreSQL database is made where the server has none of its name.
+    pub(super) async fn reach(&self) -> Result<(), StateError> {
         if self.database == Database::Embedded {
-            return Ok(());
+            return self.try_connecting().await;
         }
         match self.connect_if_there().await? {
             Some(connection) => Ok(connection.close().await?),

@@ -72,7 +72,7 @@ impl Transaction {
     /// [`StateError`].
     pub async fn end_job(&mut self, uid: &Uid) -> Result<(), StateError> {
         let query = sqlx::query("DELETE FROM jobs WHERE study_uid = $1");
-        self.run(query.bind(uid.as_str().to_owned())).await?;
+        self.run(query.bind(uid.as_str())).await?;
         Ok(())
     }
 }

@@ -95,14 +95,6 @@ pub enum StateError {
     Json(serde_json::Error),
 }
 
-impl StateError {
-    /// Whether trying again may help: the database is in trouble, and nothing is wrong with the
-    /// statement or the row.
-    pub fn may_pass(&self) -> bool {
-        Trouble::of(self).is_some()
-    }
-}
-
 impl From<sqlx::Error> for StateError {
     fn from(error: sqlx::Error) -> Self {
         let text = error.to_string();
@@ -143,8 +135,7 @@ impl State {
     /// [`StateError`] if it cannot be opened, or was written by a newer Tez.
     pub async fn open(database: &Database, data_dir: &Path) -> Result<Self, StateError> {
         let database = Located::prepare(database, data_dir)?;
-        database.make_if_missing().await?;
-        database.try_connecting().await?;
+        database.reach().await?;
         let writer = database.pool(1, Durability::Process).await?;
         database.migrate(&writer).await?;
         Ok(Self {

@@ -127,7 +127,7 @@ impl Objects<'_> {
         let query = sqlx::query(
             "SELECT content FROM objects WHERE sop_instance_uid = $1 ORDER BY arrival, path",
         )
-        .bind(uid.as_str().to_owned());
+        .bind(uid.as_str());
         let rows = self.0.rows(query).await?;
         State::readable(&rows, content)
     }
@@ -140,7 +140,7 @@ impl Objects<'_> {
     pub async fn paths_of(self, uid: &Uid) -> Result<Vec<PathBuf>, StateError> {
         let query =
             sqlx::query("SELECT path FROM objects WHERE study_uid = $1 ORDER BY arrival, path")
-                .bind(uid.as_str().to_owned());
+                .bind(uid.as_str());
         let rows = self.0.rows(query).await?;
         rows.iter().map(|row| self.path(row)).collect()
     }

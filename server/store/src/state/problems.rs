@@ -53,7 +53,7 @@ impl Problems<'_> {
     /// [`StateError`].
     pub async fn of_study(self, uid: &Uid) -> Result<Vec<Problem>, StateError> {
         let query = sqlx::query("SELECT * FROM problems WHERE study_uid = $1 ORDER BY id LIMIT $2")
-            .bind(uid.as_str().to_owned())
+            .bind(uid.as_str())
             .bind(LIST_ROWS_MAX);
         let rows = self.0.rows(query).await?;
         State::readable(&rows, problem)
@@ -69,7 +69,7 @@ impl Problems<'_> {
             "SELECT * FROM problems WHERE study_uid = $1 AND path IS NULL AND code = $2
              ORDER BY id LIMIT $3",
         )
-        .bind(uid.as_str().to_owned())
+        .bind(uid.as_str())
         .bind(code_word(ReasonCode::UnreadObjects)?)
         .bind(LIST_ROWS_MAX);
         let rows = self.0.rows(query).await?;

@@ -5,7 +5,9 @@ use std::path::{Path, PathBuf};
 use jiff::Timestamp;
 use models::report::StudyReport;
 use pipeline::uid::Uid;
-use sqlx::any::AnyRow;
+use sqlx::Any;
+use sqlx::any::{AnyArguments, AnyRow};
+use sqlx::query::Query;
 
 use super::columns::{bad_row, integer, text, text_if_any, time, time_if_any};
 use super::record::{OnConflict, Record};
@@ -63,9 +65,7 @@ impl Results<'_> {
         generation: i64,
     ) -> Result<Option<StudyReport>, StateError> {
         let query = scope.of("SELECT report FROM reports WHERE study_uid = $1 AND generation = $2");
-        let query = sqlx::query(query)
-            .bind(uid.as_str().to_owned())
-            .bind(generation);
+        let query = sqlx::query(query).bind(uid.as_str()).bind(generation);
         let row = self.0.row(query).await?;
         row.map(|row| report(&row)).transpose()
     }
@@ -83,9 +83,7 @@ impl Results<'_> {
     ) -> Result<Option<PathBuf>, StateError> {
         let query =
             scope.of("SELECT artefacts FROM reports WHERE study_uid = $1 AND generation = $2");
-        let query = sqlx::query(query)
-            .bind(uid.as_str().to_owned())
-            .bind(generation);
+        let query = sqlx::query(query).bind(uid.as_str()).bind(generation);
         let Some(row) = self.0.row(query).await? else {
             return Ok(None);
         };
@@ -101,7 +99,7 @@ impl Results<'_> {
         let query = sqlx::query(
             "SELECT report FROM reports WHERE study_uid = $1 ORDER BY generation DESC LIMIT 1",
         );
-        let row = self.0.row(query.bind(uid.as_str().to_owned())).await?;
+        let row = self.0.row(query.bind(uid.as_str())).await?;
         row.map(|row| report(&row)).transpose()
     }
 
@@ -122,7 +120,7 @@ impl Results<'_> {
                 superseded_at: time_if_any(row, "superseded_at")?,
             })
         };
-        let rows = self.0.rows(query.bind(uid.as_str().to_owned())).await?;
+        let rows = self.0.rows(query.bind(uid.as_str())).await?;
         rows.iter().map(round).collect()
     }
 
@@ -138,10 +136,6 @@ impl Results<'_> {
         result_generation: i64,
         at: Timestamp,
     ) -> Result<Marked, StateError> {
-        if self.0.studies().row(scope, uid).await?.is_none() {
-            return Ok(Marked::Unknown);
-        }
-        let mut transaction = self.0.begin(Durability::PowerCut).await?;
         let query = sqlx::query(
             "INSERT INTO reads (study_uid, result_generation, read_at)
              SELECT uid, result_generation, $3 FROM studies
@@ -149,14 +143,13 @@ impl Results<'_> {
              ON CONFLICT (study_uid) DO UPDATE SET
                  result_generation = excluded.result_generation",
         )
-        .bind(uid.as_str().to_owned())
+        .bind(uid.as_str())
         .bind(result_generation)
         .bind(at.as_millisecond());
-        let marked = transaction.run(query).await?;
-        transaction.commit().await?;
-        Ok(match marked {
-            0 => Marked::OtherResult,
-            _ => Marked::Done,
+        Ok(match self.write_mark(scope, uid, query).await? {
+            None => Marked::Unknown,
+            Some(0) => Marked::OtherResult,
+            Some(_) => Marked::Done,
         })
     }
 
@@ -166,14 +159,27 @@ impl Results<'_> {
     ///
     /// [`StateError`]; then nothing of it was written.
     pub async fn mark_unread(self, scope: Scope, uid: &Uid) -> Result<Marked, StateError> {
+        let query = sqlx::query("DELETE FROM reads WHERE study_uid = $1").bind(uid.as_str());
+        Ok(match self.write_mark(scope, uid, query).await? {
+            None => Marked::Unknown,
+            Some(_) => Marked::Done,
+        })
+    }
+
+    /// How many marks `query` wrote, of a study that `scope` may see; `None` if there is no such.
+    async fn write_mark(
+        self,
+        scope: Scope,
+        uid: &Uid,
+        query: Query<'_, Any, AnyArguments>,
+    ) -> Result<Option<u64>, StateError> {
         if self.0.studies().row(scope, uid).await?.is_none() {
-            return Ok(Marked::Unknown);
+            return Ok(None);
         }
         let mut transaction = self.0.begin(Durability::PowerCut).await?;
-        let query = sqlx::query("DELETE FROM reads WHERE study_uid = $1");
-        transaction.run(query.bind(uid.as_str().to_owned())).await?;
+        let marked = transaction.run(query).await?;
         transaction.commit().await?;
-        Ok(Marked::Done)
+        Ok(Some(marked))
     }
 }
 
@@ -207,7 +213,7 @@ impl Transaction {
              WHERE study_uid = $2 AND generation < $3 AND superseded_at IS NULL",
         )
         .bind(round.at.as_millisecond())
-        .bind(uid.as_str().to_owned())
+        .bind(uid.as_str())
         .bind(round.generation);
         self.run(supersede).await?;
         Record::of("reports")
@@ -228,10 +234,10 @@ impl Transaction {
         study: &StudyRow,
         round: &Round<'_>,
     ) -> Result<(), StateError> {
-        let uid = study.study_uid.as_str().to_owned();
+        let uid = study.study_uid.as_str();
         let read: Option<i64> =
             sqlx::query_scalar("SELECT result_generation FROM reads WHERE study_uid = $1")
-                .bind(uid.clone())
+                .bind(uid)
                 .fetch_optional(self.connection())
                 .await?;
         if read.is_none() {
@@ -252,10 +258,10 @@ impl Transaction {
         study: &StudyRow,
         round: &Round<'_>,
     ) -> Result<bool, StateError> {
-        let uid = study.study_uid.as_str().to_owned();
+        let uid = study.study_uid.as_str();
         let before: Option<String> =
             sqlx::query_scalar("SELECT summary FROM studies WHERE uid = $1")
-                .bind(uid.clone())
+                .bind(uid)
                 .fetch_optional(self.connection())
                 .await?;
         let before: Option<ResultSummary> =

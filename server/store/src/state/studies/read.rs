@@ -97,7 +97,7 @@ impl Studies<'_> {
     ///
     /// [`StateError`].
     pub async fn row(self, scope: Scope, uid: &Uid) -> Result<Option<StudyRow>, StateError> {
-        let query = sqlx::query(scope.of(ONE_STUDY)).bind(uid.as_str().to_owned());
+        let query = sqlx::query(scope.of(ONE_STUDY)).bind(uid.as_str());
         let rows = self.0.rows(query).await?;
         Ok(self.readable(&rows).await?.pop())
     }
@@ -141,7 +141,7 @@ impl Studies<'_> {
     ///
     /// [`StateError`].
     pub async fn sharing(self, uid: &Uid) -> Result<Vec<StudyRow>, StateError> {
-        let query = sqlx::query(SHARING).bind(uid.as_str().to_owned());
+        let query = sqlx::query(SHARING).bind(uid.as_str());
         let rows = self.0.rows(query).await?;
         self.readable(&rows).await
     }

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use fixtures::scratch_database;
 use jiff::Timestamp;
 use models::findings::Outcome;
 use models::report::{ReportState, ScanReport, StudyReport};
@@ -13,9 +14,6 @@ use pipeline::uid::Uid;
 use super::*;
 
 mod version_0011;
-
-/// A URL with the word `DATABASE` for the database's name; `cargo xtask test` sets it.
-const POSTGRES_VARIABLE: &str = "TEST_POSTGRES_URL";
 use crate::receipt::{Channel, Receipt};
 
 fn uid(text: &str) -> Uid {
@@ -49,23 +47,12 @@ fn page(limit: i64, offset: i64, with_read: bool) -> WorklistPage {
 }
 
 fn on_postgres() -> bool {
-    postgres_url().is_some()
+    scratch_database::url(Path::new("any")).is_some()
 }
 
-#[expect(clippy::disallowed_methods, reason = "a test, not the program")]
-fn postgres_url() -> Option<String> {
-    std::env::var(POSTGRES_VARIABLE).ok()
-}
-
-/// The database of a test: embedded, or one of its own on the server that the environment names.
+/// The database of a test: embedded, or one of its own on another server.
 fn database_of(folder: &Path) -> Database {
-    let Some(url) = postgres_url() else {
-        return Database::Embedded;
-    };
-    let name = ContentHasher::new(&folder.display().to_string())
-        .finish()
-        .to_hex();
-    Database::Postgres(url.replace("DATABASE", &format!("test_{}", &name[..16])))
+    scratch_database::url(folder).map_or(Database::Embedded, Database::Postgres)
 }
 
 async fn open(folder: &Path) -> State {
